@@ -1,0 +1,19 @@
+from comfy_api.latest import ComfyExtension, io
+
+from .nodes.attention import SBRecordAttention
+from .nodes.attention_files import SBLoadAttention, SBSaveAttention
+from .nodes.attention_view import SBPreviewAttention
+from .nodes.demo import SBLoadDemoModel
+from .nodes.prompt import SBBindConditioning, SBBindPrompt
+from .nodes.scoring import SBScoreBinding
+
+WEB_DIRECTORY = "web"
+
+
+class SemanticBinding(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [SBBindPrompt, SBBindConditioning, SBRecordAttention, SBPreviewAttention, SBSaveAttention, SBLoadAttention, SBLoadDemoModel, SBScoreBinding]
+
+
+async def comfy_entrypoint() -> SemanticBinding:
+    return SemanticBinding()

@@ -1,0 +1,38 @@
+"""Attention probabilities of chosen tokens, without keeping those of all the others."""
+
+from __future__ import annotations
+
+import torch
+
+WORKING_ELEMENTS = 2**22
+"""Largest number of probabilities held at a time: 16 MiB."""
+
+
+def mean_probabilities(
+    q: torch.Tensor, k: torch.Tensor, heads: int, groups: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Probability that each query gives each key, or each group of keys: ``softmax(q kT / sqrt(d)) @ groups``, mean
+    over heads.
+
+    Computed in float32 whatever the dtype of ``q``; in slices over heads and queries, so that the working memory does
+    not grow with the image.
+
+    Args:
+        q: queries ``(rows, N, heads * d)``.
+        k: keys ``(rows, T, heads * d)``.
+        groups: ``(T, G)``, the weight of each key in each group.
+
+    Returns:
+        ``(rows, N, G)`` in float32; ``(rows, N, T)`` without groups.
+    """
+    rows, count, width = q.shape
+    q = q.reshape(rows, count, heads, width // heads).transpose(1, 2)
+    k = k.reshape(rows, -1, heads, width // heads).transpose(1, 2)
+    scale = (width // heads) ** -0.5
+    part = max(1, WORKING_ELEMENTS // (rows * heads * k.shape[2]))
+    transposed = k.float().transpose(2, 3)
+    parts = []
+    for piece in q.split(part, dim=2):
+        found = torch.matmul(piece.float() * scale, transposed).softmax(-1).mean(1)
+        parts.append(found if groups is None else found @ groups)
+    return torch.cat(parts, dim=1)

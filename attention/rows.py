@@ -1,0 +1,92 @@
+"""Which rows of a batch belong to which bound conditioning.
+
+ComfyUI puts the conditionings of one model call behind each other, in an order and number that depend on memory, areas
+and hooks: ``uuids`` and ``cond_or_uncond`` in ``transformer_options`` name the chunks. Conditionings of different
+lengths are repeated up to a common length, so a token of a conditioning with L rows is found at every L-th column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from ..parsing.binding import CONDITIONING_KEY
+
+
+class Area(NamedTuple):
+    """Part of the latent that a conditioning is confined to, in latent cells."""
+
+    height: int
+    width: int
+    y: int
+    x: int
+
+
+class BoundCond(NamedTuple):
+    """A conditioning that carries a binding's key; ``length`` is its own number of rows, before any repetition."""
+
+    key: str
+    length: int
+    area: Area | None
+
+
+class Chunk(NamedTuple):
+    """Rows ``start`` to ``stop`` of a batch and the conditioning they were made with."""
+
+    start: int
+    stop: int
+    cond: BoundCond
+
+
+def bound_conds(conds: Sequence[list[dict[str, Any]] | None]) -> dict[tuple[Any, int], BoundCond]:
+    """The conditionings of one model evaluation that carry a binding, by their uuid and slot (0 cond, 1 uncond).
+
+    The key decides, not the slot: a bound negative prompt counts for its own binding. Where a conditioning has an area,
+    ComfyUI copies it into the other slot, key and uuid included, with the text of that slot; such a copy is none of
+    ours.
+    """
+    found = {}
+    for slot, group in enumerate(conds):
+        for cond in group or ():
+            key, text = cond.get(CONDITIONING_KEY), cond.get("cross_attn")
+            encoded = cond["model_conds"].get("c_crossattn")
+            if key is None or text is None or encoded is None or not _same(encoded.cond, text):
+                continue
+            area = Area(*cond["area"]) if "area" in cond else None
+            found[cond["uuid"], slot] = BoundCond(key, text.shape[1], area)
+    return found
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one is other or (one.shape == other.shape and torch.equal(one.to(other), other))
+
+
+def chunks_of(
+    conds: Mapping[tuple[Any, int], BoundCond], uuids: Iterable[Any], slots: Iterable[int], batch: int
+) -> dict[tuple[Any, int], Chunk]:
+    """The chunks of a model call that carry a binding; every chunk of the call has ``batch`` rows."""
+    return {
+        name: Chunk(place * batch, (place + 1) * batch, conds[name])
+        for place, name in enumerate(zip(uuids, slots, strict=True))
+        if name in conds
+    }
+
+
+def membership(
+    groups: Sequence[tuple[Sequence[int], float]], length: int, context_rows: int, columns: int, device: torch.device
+) -> torch.Tensor:
+    """Matrix ``(columns, groups)`` that sums probabilities over key columns into weighted sums of each group's tokens.
+
+    Args:
+        groups: the token positions of each group, below ``length``, and their weight.
+        length: rows of the conditioning itself.
+        context_rows: rows of the context it was repeated to, a multiple of ``length``.
+        columns: columns of the keys; those past ``context_rows`` were appended by others and belong to no group.
+    """
+    matrix = torch.zeros(columns, len(groups))
+    for column, (positions, weight) in enumerate(groups):
+        for position in positions:
+            matrix[position:context_rows:length, column] = weight
+    return matrix.to(device)

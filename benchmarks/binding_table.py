@@ -1,0 +1,103 @@
+"""The judged images of the binding benchmark, and the tables made of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import host
+
+
+@dataclass(frozen=True)
+class Row:
+    """One judged image. ``latent`` is a digest of its latent, by which equal results are told."""
+
+    prompt_set: str
+    workflow: str
+    image: int
+    prompt: str
+    latent: str
+    verdict: str
+    share_right: float
+    presence: float
+    binding: float
+    leakage: float
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The images judged so far, each once; a line that an interruption cut short is left out."""
+    rows = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text().splitlines(keepends=True):
+            if line.endswith("}\n"):
+                row = Row(**json.loads(line))
+                rows[row.prompt_set, row.workflow, row.image] = row
+    return list(rows.values())
+
+
+def compare(rows: Sequence[Row], sets: Sequence[str], workflows: Sequence[str], images: int) -> list[dict]:
+    """A record for each set and workflow, with the paired difference to "plain" where both have the same images."""
+    score = host.part("evaluation.score")
+    kept = {(row.prompt_set, row.workflow, row.image): row for row in rows if row.image < images}
+    records = []
+    for prompt_set in sets:
+        for workflow in workflows:
+            mine = [kept[key] for image in range(images) if (key := (prompt_set, workflow, image)) in kept]
+            if not mine:
+                continue
+            record = {"set": prompt_set, "workflow": workflow, **asdict(score.summarise(mine))}
+            plain = [kept.get((prompt_set, "plain", row.image)) for row in mine]
+            if workflow != "plain" and None not in plain:
+                difference, error = score.paired_difference(mine, plain)
+                same = sum(row.latent == other.latent for row, other in zip(mine, plain, strict=True)) / len(mine)
+                record |= {"difference": difference, "difference_error": error, "identical_to_plain": same}
+            records.append(record)
+    return records
+
+
+def _number(value: float | None, digits: int = 3, sign: str = "") -> str:
+    return "" if value is None or math.isnan(value) else f"{value:{sign}.{digits}f}"
+
+
+def markdown(records: Sequence[dict], head: Sequence[str]) -> str:
+    """The records as a table, under lines that say what was measured."""
+    verdicts = [
+        name for name in host.part("evaluation.score").VERDICTS[1:] if any(name in r["verdicts"] for r in records)
+    ]
+    rates = ("share_right", "presence", "binding", "leakage")
+    titles = ["entities right", "present", "bound", "leaking"]
+    columns = ["prompts", "workflow", "n", "ok ± SE", "− plain ± SE", "identical", *verdicts, *titles]
+    lines = ["# Binding", "", *head, "", f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+    for record in records:
+        difference = ""
+        if "difference" in record:
+            difference = f"{_number(record['difference'], sign='+')} ± {_number(record['difference_error'])}"
+        cells = [
+            record["set"],
+            record["workflow"],
+            str(record["n"]),
+            f"{_number(record['rate'])} ± {_number(record['standard_error'])}",
+            difference,
+            _number(record.get("identical_to_plain"), 2),
+            *(_number(record["verdicts"].get(verdict, 0.0)) for verdict in verdicts),
+            *(_number(record[rate]) for rate in rates),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_tables(records: Sequence[dict], head: Sequence[str], path: Path) -> None:
+    """`path`.md for reading and `path`.json for programs (null where there is no number)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".md").write_text(markdown(records, head), encoding="utf-8")
+    plain = [{key: None if _is_nan(value) else value for key, value in record.items()} for record in records]
+    path.with_suffix(".json").write_text(
+        json.dumps({"about": list(head), "rows": plain}, indent=1) + "\n", encoding="utf-8"
+    )
+
+
+def _is_nan(value) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -1,0 +1,89 @@
+"""The demo model with the pack around it: makes and judges the images of the binding benchmark."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import comfy.sample
+import host
+import torch
+from binding_table import Row
+from workflows import WORKFLOWS, Workflow
+
+LATENT = (4, 16, 16)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are made. Those of other settings, or of another model, are not mixed with them."""
+
+    steps: int
+    cfg: float
+    sampler: str
+    scheduler: str
+    model_sha256: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One batch: images of one prompt (by its text). The noise of image i of a set is that of seed i."""
+
+    prompt_set: str
+    text: str
+    images: tuple[int, ...]
+
+
+class Laboratory:
+    def __init__(self, sampling: Sampling):
+        loaded = host.run_node("SBLoadDemoModel")
+        self.model, self.clip, self.vae = loaded["MODEL"], loaded["CLIP"], loaded["VAE"]
+        self.negative = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(""))
+        self.sampling = sampling
+        prompts = host.part("evaluation.prompts").PROMPT_SETS
+        self.wanted = {prompt.text: prompt.wanted for of_set in prompts.values() for prompt in of_set}
+        self.wanted_by = host.part("evaluation.wanted").wanted_by
+        self.detect = host.part("evaluation.detect").detect
+        self.judge = host.part("evaluation.score").judge
+
+    def rows(self, job: Job, names: Sequence[str]) -> Iterator[Row]:
+        """The judged images of a job, workflow by workflow."""
+        start = self._bound(job.text)
+        for name in names:
+            latents = self._sample(WORKFLOWS[name](start), job.images)
+            pictures = self.vae.decode(latents).float().cpu().numpy()
+            for image, latent, picture in zip(job.images, latents, pictures, strict=True):
+                score = self.judge(self.wanted[job.text], self.detect(picture))
+                digest = hashlib.sha256(latent.contiguous().numpy().tobytes()).hexdigest()[:16]
+                numbers = (score.share_right, score.presence, score.binding, score.leakage)
+                yield Row(job.prompt_set, name, image, job.text, digest, score.verdict, *numbers)
+
+    def _bound(self, text: str) -> Workflow:
+        """The prompt with its entities as they are meant, so that no parser's mistake is counted.
+
+        Raises:
+            RuntimeError: the binding is of something else.
+        """
+        entities = " | ".join(f"{wanted.name}: {wanted.colour}" for wanted in self.wanted[text])
+        bound = host.run_node("SBBindPrompt", clip=self.clip, text=text, entities=entities)
+        if self.wanted_by(bound["SEMANTIC_BINDING"]) != self.wanted[text]:
+            raise RuntimeError(f"The binding of {text!r} is not what it asks for: {bound['SEMANTIC_BINDING']}")
+        return Workflow(self.model, bound["CONDITIONING"], bound["SEMANTIC_BINDING"])
+
+    def _sample(self, workflow: Workflow, seeds: Sequence[int]) -> torch.Tensor:
+        """Latents (B, 4, 16, 16), each from the noise of its own seed."""
+        noise = torch.cat([torch.randn(1, *LATENT, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        return comfy.sample.sample(
+            workflow.model,
+            noise,
+            self.sampling.steps,
+            self.sampling.cfg,
+            self.sampling.sampler,
+            self.sampling.scheduler,
+            workflow.positive,
+            self.negative,
+            torch.zeros_like(noise),
+            disable_pbar=True,
+            seed=seeds[0],
+        ).cpu()

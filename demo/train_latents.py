@@ -1,0 +1,42 @@
+"""Stage 2: scenes of the training distribution, encoded once, so that the UNet trains on latents alone."""
+
+import logging
+import time
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .networks import build_autoencoder
+from .parallel import Ranks, save_atomically
+from .world import render, sample_scene
+
+SCENES = 11000
+CHUNK = 25
+
+
+@torch.no_grad()
+def train(ranks: Ranks, folder: Path, budget: float, seed: int = 3) -> None:
+    """Encode this rank's share of the scenes into `latents.RANK.pt`; takes as long as it takes, whatever the budget."""
+    finished = folder / f"latents.{ranks.rank}.pt"
+    if finished.exists():
+        return
+    rng = np.random.default_rng((seed, ranks.rank))
+    autoencoder = build_autoencoder()
+    autoencoder.load_state_dict(torch.load(folder / "vae.pt", weights_only=True))
+    encoder = autoencoder.taesd_encoder.to(memory_format=torch.channels_last)
+    scenes, latents, start = [], [], time.monotonic()
+    total = SCENES // ranks.count
+    while len(scenes) < total:
+        chunk = [sample_scene(rng) for _ in range(min(CHUNK, total - len(scenes)))]
+        images = np.stack([render(scene) for scene in chunk])
+        batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents.append(encoder(batch).float().contiguous().half())
+        scenes += chunk
+        if ranks.first and len(scenes) % 500 == 0:
+            left = (time.monotonic() - start) * (total / len(scenes) - 1.0)
+            logging.info("latents: %d of %d, %.0f s left", len(scenes) * ranks.count, total * ranks.count, left)
+    things = [[astuple(thing) for thing in scene.things] for scene in scenes]
+    save_atomically({"latents": torch.cat(latents), "things": things}, finished)

@@ -1,0 +1,119 @@
+"""Stage 4: the UNet, trained to predict the noise of latents given context rows of the frozen text encoder."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .conditioning import training_contexts
+from .diffusion import alphas_cumulative, loss_weights, predict_noise, spread_timesteps
+from .muon import Muon
+from .networks import build_unet
+from .parallel import Clock, Ranks, learning_rate_factor, save_atomically
+from .text import TextEncoder, load_vocabulary
+from .world import Thing
+
+LEARNING_RATE = 1.5e-3
+BATCH = 16
+"""Pictures per step and process."""
+
+AVERAGE_DECAY = 0.999
+SAVE_EVERY = 100
+
+
+def load_scenes(folder: Path) -> tuple[torch.Tensor, list[tuple[Thing, ...]]]:
+    """All cached latents (N, 4, 16, 16) and the things of their scenes."""
+    parts = [torch.load(path, weights_only=True) for path in sorted(folder.glob("latents.?.pt"))]
+    scenes = [tuple(Thing(*values) for values in things) for part in parts for things in part["things"]]
+    return torch.cat([part["latents"] for part in parts]), scenes
+
+
+def load_text_encoder(folder: Path) -> TextEncoder:
+    """The text encoder of the stage before, frozen."""
+    encoder = TextEncoder(load_vocabulary())
+    encoder.load_state_dict(torch.load(folder / "text.pt", weights_only=True))
+    return encoder.requires_grad_(False).eval()
+
+
+def split_parameters(unet: torch.nn.Module) -> tuple[list, list]:
+    """Inner weight matrices, and the rest: vectors, the first and the last layer."""
+    matrices, others = [], []
+    for name, parameter in unet.named_parameters():
+        outer = name.startswith(("input_blocks.0.", "out.", "time_embed."))
+        (others if parameter.ndim < 2 or outer else matrices).append(parameter)
+    return matrices, others
+
+
+@torch.no_grad()
+def update_average(average: list[torch.Tensor], parameters: list[torch.Tensor], step: int) -> None:
+    """Exponential moving average of the weights, of shorter memory in the first steps."""
+    decay = min(AVERAGE_DECAY, (1.0 + step) / (10.0 + step))
+    torch._foreach_lerp_(average, parameters, 1.0 - decay)
+
+
+def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
+    """Train for `budget` seconds; the result, the averaged weights, is `unet.pt` in `folder`."""
+    finished, checkpoint = folder / "unet.pt", folder / "unet.checkpoint.pt"
+    if finished.exists():
+        return
+    torch.manual_seed(seed)
+    latents, scenes = load_scenes(folder)
+    encoder, unet = load_text_encoder(folder), build_unet()
+    matrices, others = split_parameters(unet)
+    optimisers = (
+        Muon(matrices, LEARNING_RATE),
+        torch.optim.AdamW(others, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0),
+    )
+    parameters = [*matrices, *others]
+    average = [parameter.detach().clone() for parameter in parameters]
+    step, spent = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        unet.load_state_dict(state["model"])
+        average = state["average"]
+        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        step, spent = state["step"], state["spent"]
+    rng = np.random.default_rng((seed, ranks.rank, step))
+    torch.manual_seed(seed + 1000 * step + ranks.rank)
+    alphas = alphas_cumulative()
+    weights = loss_weights(alphas)
+    clock, progress, losses = Clock(budget, spent), spent / budget, []
+    while progress < 1.0:
+        chosen = rng.integers(len(scenes), size=BATCH)
+        context = training_contexts(rng, encoder, [scenes[index] for index in chosen])
+        clean = latents[torch.from_numpy(chosen)].float()
+        timesteps = spread_timesteps(BATCH)
+        noise = torch.randn_like(clean)
+        signal = alphas[timesteps].view(-1, 1, 1, 1)
+        noisy = signal.sqrt() * clean + (1.0 - signal).sqrt() * noise
+        with torch.autocast("cpu", torch.bfloat16):
+            error = predict_noise(unet, noisy, timesteps, context) - noise
+        loss = (weights[timesteps] * error.square().mean((1, 2, 3))).mean()
+        for parameter in parameters:
+            parameter.grad = None
+        loss.backward()
+        progress = ranks.average([parameter.grad for parameter in parameters], clock.progress)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for optimiser in optimisers:
+            optimiser.param_groups[0]["lr"] = LEARNING_RATE * learning_rate_factor(progress, step)
+            optimiser.step()
+        update_average(average, parameters, step)
+        losses.append(float(loss.detach()))
+        step += 1
+        if ranks.first and step % 50 == 0:
+            logging.info("unet step %d: loss %.4f, %.0f s left", step, np.mean(losses[-50:]), budget - clock.spent)
+        if ranks.first and step % SAVE_EVERY == 0:
+            state = {"model": unet.state_dict(), "average": average, "step": step, "spent": clock.spent}
+            save_atomically({**state, "optimisers": [optimiser.state_dict() for optimiser in optimisers]}, checkpoint)
+            save_average(unet, parameters, average, folder / "unet.latest.pt")
+    if ranks.first:
+        save_average(unet, parameters, average, finished)
+    ranks.barrier()
+
+
+def save_average(unet: torch.nn.Module, parameters: list[torch.Tensor], average: list[torch.Tensor], path: Path) -> None:
+    """Write the averaged weights under the UNet's own names."""
+    names = {id(parameter): name for name, parameter in unet.named_parameters()}
+    save_atomically({names[id(parameter)]: value for parameter, value in zip(parameters, average, strict=True)}, path)

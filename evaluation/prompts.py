@@ -1,0 +1,74 @@
+"""Sets of prompts by which binding in the demo model's world is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+
+from ..demo.architecture import COLOURS, FAVOURITE_COLOUR, SHAPES
+from ..demo.captions import join, with_article
+from .wanted import Wanted
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt and what it asks for."""
+
+    text: str
+    wanted: tuple[Wanted, ...]
+
+
+def prompt_for(things: tuple[tuple[str, str], ...]) -> Prompt:
+    """ "a red circle and a blue square" for (shape, colour) pairs."""
+    text = join([with_article(f"{colour} {shape}") for shape, colour in things])
+    return Prompt(text, tuple(Wanted(shape, shape, colour) for shape, colour in things))
+
+
+def _favourites(things) -> list[bool]:
+    return [FAVOURITE_COLOUR[shape] == colour for shape, colour in things]
+
+
+def _exchanged(things) -> bool:
+    (first, first_colour), (second, second_colour) = things
+    return FAVOURITE_COLOUR[first] == second_colour and FAVOURITE_COLOUR[second] == first_colour
+
+
+_SINGLES = tuple((thing,) for thing in product(SHAPES, COLOURS))
+_PAIRS = tuple(
+    (first, second)
+    for first, second in permutations(product(SHAPES, COLOURS), 2)
+    if first[0] != second[0] and first[1] != second[1]
+)
+
+PROMPT_SETS = {
+    "single_fav": tuple(prompt_for(things) for things in _SINGLES if all(_favourites(things))),
+    "single_counter": tuple(prompt_for(things) for things in _SINGLES if not any(_favourites(things))),
+    "two_fav": tuple(prompt_for(things) for things in _PAIRS if all(_favourites(things))),
+    "two_counter": tuple(
+        prompt_for(things)
+        for things in _PAIRS
+        if not any(FAVOURITE_COLOUR[shape] in (things[0][1], things[1][1]) for shape, _ in things)
+    ),
+    "two_swap": tuple(prompt_for(things) for things in _PAIRS if _exchanged(things)),
+}
+"""Every prompt of each set, things named in either order. Of two things the shapes differ and the colours differ:
+
+- single_fav, single_counter: one thing, with and without its shape's favourite colour;
+- two_fav: both have their favourite colour; two_swap: each has the other's;
+- two_counter: neither colour is the favourite of either shape.
+"""
+
+
+def draw_prompts(name: str, count: int, seed: int = 0) -> list[Prompt]:
+    """`count` prompts of a set in an order given by the seed; all of them come up before one comes again.
+
+    Raises:
+        ValueError: there is no such set.
+    """
+    if name not in PROMPT_SETS:
+        raise ValueError(f"There is no prompt set {name!r}. There are: {', '.join(PROMPT_SETS)}.")
+    prompts = PROMPT_SETS[name]
+    order = np.random.default_rng(seed).permutation(len(prompts))
+    return [prompts[order[index % len(prompts)]] for index in range(count)]

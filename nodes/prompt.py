@@ -1,0 +1,167 @@
+"""Prompt → conditioning and binding: where the graph begins."""
+
+import os
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..parsing import models
+from ..parsing.bind import bind
+from ..parsing.binding import CONDITIONING_KEY
+from ..parsing.excluded import DEFAULT_EXCLUDED
+from ..parsing.report import summary, to_json
+from ..parsing.syntax import plain
+from ..parsing.tokens import Vocabulary, supported
+from . import wires
+
+FOLDER = "spacy"
+folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+
+CATEGORY = "semantic binding/prompt"
+
+
+def parsing_inputs() -> list[io.Input]:
+    """The options of reading a prompt, the same on every node that reads one."""
+    return [
+        io.String.Input(
+            "entities",
+            default="",
+            multiline=True,
+            optional=True,
+            tooltip=(
+                "Leave empty to have the prompt parsed. Or say yourself what belongs together, in words of the prompt: "
+                f'"{models.MANUAL_EXAMPLE}". Of a repeated noun, "dog 2" is the second. This always wins and needs no spaCy.'
+            ),
+        ),
+        io.Combo.Input(
+            "parser",
+            options=models.choices(folder_paths.get_folder_paths(FOLDER)),
+            default=models.AUTO,
+            optional=True,
+            tooltip=(
+                "The spaCy model that reads the prompt. auto takes the best one installed: trf, lg, md, sm. "
+                "Models in the folder models/spacy are listed too."
+            ),
+        ),
+        io.String.Input(
+            "excluded",
+            default=DEFAULT_EXCLUDED,
+            multiline=True,
+            optional=True,
+            advanced=True,
+            tooltip=(
+                "Nouns that become no entities, separated by commas. After \"of:\", those left out before \"of\" (a pair of shoes). "
+                "After \"background:\", those left out after a preposition or without an attribute of their own."
+            ),
+        ),
+    ]
+
+
+def binding_outputs() -> list[io.Output]:
+    return [
+        wires.Binding.Output(
+            display_name="BINDING",
+            tooltip="The entities of the prompt, what belongs to each, and where their words are in the conditioning.",
+        ),
+        io.String.Output(display_name="JSON", tooltip="The same binding as JSON text, for scripts."),
+    ]
+
+
+class SBBindPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SBBindPrompt",
+            display_name="Bind Prompt",
+            category=CATEGORY,
+            description=(
+                "Encodes a prompt exactly as CLIP Text Encode does, and finds out which words belong together: which "
+                "attribute to which noun, who wears what. Shows what it understood."
+            ),
+            search_aliases=["prompt parser", "attribute binding", "color bleed", "text encode", "entities", "tome", "syngen", "spacy"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="Text encoder of an SD1.x, SD2.x or SDXL model."),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="The prompt, with weights such as (red:1.3) and embeddings as usual.",
+                ),
+                *parsing_inputs(),
+            ],
+            outputs=[
+                io.Conditioning.Output(tooltip="The encoded prompt. It carries the binding's key, so that nodes act on it alone."),
+                *binding_outputs(),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, clip, text, entities="", parser=models.AUTO, excluded=DEFAULT_EXCLUDED) -> io.NodeOutput:
+        binding, tokens = read(clip, text, entities, parser, excluded)
+        pairs = {key: [[(t, weight) for t, weight, _ in chunk] for chunk in chunks] for key, chunks in tokens.items()}
+        conditioning = clip.encode_from_tokens_scheduled(pairs)
+        return shown(with_key(conditioning, binding), binding)
+
+
+class SBBindConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SBBindConditioning",
+            display_name="Bind Conditioning",
+            category=CATEGORY,
+            description="Binds a conditioning that another node made, given the prompt it was made from.",
+            search_aliases=["attribute binding", "prompt parser", "bind existing conditioning", "entities"],
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="A prompt encoded elsewhere, by this CLIP."),
+                io.Clip.Input("clip", tooltip="The text encoder the conditioning was made with."),
+                io.String.Input("text", multiline=True, tooltip="The prompt the conditioning was made from, word for word."),
+                *parsing_inputs(),
+            ],
+            outputs=[
+                io.Conditioning.Output(tooltip="The conditioning with the binding's key; its numbers are unchanged."),
+                *binding_outputs(),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, conditioning, clip, text, entities="", parser=models.AUTO, excluded=DEFAULT_EXCLUDED) -> io.NodeOutput:
+        binding, _ = read(clip, text, entities, parser, excluded)
+        for number, (rows, _) in enumerate(conditioning, 1):
+            if rows.shape[1] != binding.length:
+                raise ValueError(
+                    f"The conditioning has {rows.shape[1]} token rows (part {number} of {len(conditioning)}), but this text "
+                    f"gives {binding.length} with this CLIP. Use the text and CLIP that the conditioning was made from; "
+                    "combine or concatenate conditionings after binding them."
+                )
+        return shown(with_key(conditioning, binding), binding)
+
+
+def read(clip, text, entities, parser, excluded):
+    """The binding of a prompt, and its tokens with word ids."""
+    if clip is None:
+        raise ValueError("There is no CLIP: the checkpoint has no text encoder. Load one and connect it.")
+    prompt = plain(text)
+    tokens = clip.tokenize(text, return_word_ids=True)
+    supported(list(tokens))
+    vocabularies = {key: vocabulary(clip, key) for key in tokens}
+    folders = folder_paths.get_folder_paths(FOLDER)
+    return bind(prompt, tokens, vocabularies, entities, excluded, lambda: models.load(parser, folders)), tokens
+
+
+def vocabulary(clip, encoder: str) -> Vocabulary:
+    tokenizer, model = (getattr(side, f"clip_{encoder}") for side in (clip.tokenizer, clip.cond_stage_model))
+    return Vocabulary(tokenizer.inv_vocab, model.transformer.get_input_embeddings().weight.shape[-1])
+
+
+def with_key(conditioning, binding):
+    return [[rows, {**options, CONDITIONING_KEY: binding.key}] for rows, options in conditioning]
+
+
+def shown(conditioning, binding) -> io.NodeOutput:
+    """The node's outputs; ``semantic_binding`` is for the pack's own widget, ``text`` for any frontend."""
+    json_text = to_json(binding)
+    ui = {"semantic_binding": (json_text,), "text": (summary(binding),)}
+    return io.NodeOutput(conditioning, binding, json_text, ui=ui)

@@ -1,0 +1,6 @@
+"""The pack's own wire types; everything else on a wire is core's."""
+
+from comfy_api.latest import io
+
+Binding = io.Custom("SEMANTIC_BINDING")
+AttentionMaps = io.Custom("ATTENTION_MAPS")

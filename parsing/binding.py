@@ -1,0 +1,174 @@
+"""The value on the BINDING wire: which words of a prompt belong together, and which rows of the conditioning they are.
+
+Pure data, without torch and without ComfyUI. A binding is immutable; nodes further along the graph return grown copies.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, Iterable, NamedTuple
+
+
+class Span(NamedTuple):
+    """Half-open range of characters of ``Binding.text``."""
+
+    start: int
+    end: int
+
+    def overlaps(self, other: Span) -> bool:
+        return self.start < other.end and other.start < self.end
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """One or more words; more than one span where other words stand between them ("red and white")."""
+
+    text: str
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class SubObject:
+    """Something an entity wears, holds or has: the whole phrase ("wearing red sunglasses") and its noun ("sunglasses")."""
+
+    phrase: Phrase
+    noun: Phrase
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A noun with what belongs to it. ``name`` is unique within a binding: the second dog is "dog 2"."""
+
+    name: str
+    noun: Phrase
+    attributes: tuple[Phrase, ...] = ()
+    sub_objects: tuple[SubObject, ...] = ()
+    count: int = 1
+    mask: Any = None
+    box: tuple[float, float, float, float] | None = None
+    subject: Any = None
+
+    @property
+    def phrases(self) -> tuple[Phrase, ...]:
+        """Noun, attributes and sub-objects: the phrases of the entity's group."""
+        return (self.noun, *self.attributes, *(sub.phrase for sub in self.sub_objects))
+
+
+    @property
+    def anchor_phrase(self) -> str:
+        """The entity alone, as a prompt: "a black cat wearing sunglasses"."""
+        having = " and ".join(sub.phrase.text for sub in self.sub_objects)
+        words = " ".join((*(attribute.text for attribute in self.attributes), self.noun.text))
+        return " ".join(filter(None, (article(words, self.count), words, having)))
+
+
+def article(words: str, count: int = 1) -> str:
+    """What stands before a noun phrase: a, an, the count, or nothing before a plural."""
+    if count > 1:
+        return str(count)
+    if words.lower().endswith("s") and not words.lower().endswith("ss"):
+        return ""
+    return "an" if words[:1].lower() in "aeiou" else "a"
+
+
+def with_unique_names(entities: Iterable[Entity]) -> tuple[Entity, ...]:
+    """The entities with the second of a name called "dog 2", the third "dog 3"."""
+    seen: Counter[str] = Counter()
+    named = []
+    for entity in entities:
+        seen[entity.name] += 1
+        number = seen[entity.name]
+        named.append(entity if number == 1 else replace(entity, name=f"{entity.name} {number}"))
+    return tuple(named)
+
+
+class Row(NamedTuple):
+    """One row of an encoder's conditioning sequence. ``kind`` is start, text, embedding, end or padding.
+
+    ``piece`` is the decoded word piece; ``span`` its characters in ``Binding.text`` (None for start, end, padding).
+    """
+
+    kind: str
+    piece: str = ""
+    span: Span | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class EncoderTokens:
+    """The rows of one text encoder's part of the conditioning; ``encoder`` is "l", "g" or "h"."""
+
+    encoder: str
+    rows: tuple[Row, ...]
+
+    @property
+    def length(self) -> int:
+        return len(self.rows)
+
+    @property
+    def chunks(self) -> int:
+        return len(self.of_kind("start"))
+
+    def of_kind(self, *kinds: str) -> tuple[int, ...]:
+        return tuple(i for i, row in enumerate(self.rows) if row.kind in kinds)
+
+    def positions(self, spans: Iterable[Span]) -> tuple[int, ...]:
+        """Row indices of every word piece that overlaps one of the spans."""
+        spans = tuple(spans)
+        return tuple(
+            i for i, row in enumerate(self.rows) if row.span is not None and any(row.span.overlaps(s) for s in spans)
+        )
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A prompt understood: its entities, and where each of their words stands in each text encoder's sequence.
+
+    ``key`` names the conditioning made with this binding (it is in that conditioning's dict under ``CONDITIONING_KEY``);
+    ``prompt`` is what the user typed, ``text`` the same without weights and escapes, which all spans refer to.
+    """
+
+    key: str
+    prompt: str
+    text: str
+    entities: tuple[Entity, ...]
+    encoders: tuple[EncoderTokens, ...]
+    parser: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Rows of the conditioning sequence: the shortest encoder's, as ComfyUI cuts the others to it."""
+        return min(tokens.length for tokens in self.encoders)
+
+    def positions(self, phrases: Iterable[Phrase]) -> tuple[int, ...]:
+        """Rows of the phrases in the conditioning sequence, over all encoders."""
+        spans = [span for phrase in phrases for span in phrase.spans]
+        found = {i for tokens in self.encoders for i in tokens.positions(spans)}
+        return tuple(sorted(i for i in found if i < self.length))
+
+    def group(self, entity: Entity) -> tuple[int, ...]:
+        """Rows of the entity's noun, attributes and sub-objects."""
+        return self.positions(entity.phrases)
+
+    def entity(self, name: str) -> Entity:
+        """The entity of that name or 1-based number.
+
+        Raises:
+            ValueError: there is none; the message lists the entities.
+        """
+        wanted = name.strip().lower()
+        for number, entity in enumerate(self.entities, 1):
+            if wanted in (entity.name.lower(), str(number)):
+                return entity
+        listed = ", ".join(f"{number} = {entity.name}" for number, entity in enumerate(self.entities, 1)) or "none"
+        raise ValueError(f'The binding has no entity "{name}". Its entities are: {listed}.')
+
+    def with_entity(self, name: str, **changes: Any) -> Binding:
+        """A copy in which the named entity has the given fields."""
+        old = self.entity(name)
+        return replace(self, entities=tuple(replace(e, **changes) if e is old else e for e in self.entities))
+
+
+CONDITIONING_KEY = "semantic_binding"

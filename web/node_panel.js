@@ -1,0 +1,66 @@
+/* A panel at the bottom of a node, filled by what the node's run returned. Works in both renderers of the frontend. */
+
+const MARGIN = 8;
+const MIN_HEIGHT = 44;
+const MAX_HEIGHT = 260;
+
+export function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.append(...children);
+    return made;
+}
+
+/**
+ * Adds the panel to the node.
+ * `panel.label` names it for screen readers, `panel.hint` is its text before the first run, and
+ * `panel.render(output)` returns the elements for a run's output, or null where the output has nothing for it.
+ */
+export function attachPanel(node, panel) {
+    const body = element("div", { class: "sb-body" }, element("p", { class: "sb-hint" }, panel.hint));
+    const frame = element(
+        "div",
+        { class: "sb-panel", role: "region", "aria-label": panel.label, tabindex: "0", "data-capture-wheel": "true" },
+        body,
+    );
+
+    const height = () => Math.min(MAX_HEIGHT, Math.max(MIN_HEIGHT, body.offsetHeight)) + 2 * MARGIN;
+    const widget = node.addDOMWidget("semantic_binding_panel", "semantic_binding_panel", frame, {
+        serialize: false,
+        hideInPanel: true,
+        hideOnZoom: false,
+        margin: MARGIN,
+        getMinHeight: height,
+    });
+    widget.serialize = false;
+
+    node.semanticBindingPanel = {
+        show(output) {
+            const elements = panel.render(output);
+            if (!elements) return;
+            body.replaceChildren(...elements);
+            growToFit(node);
+        },
+    };
+
+    const before = node.onExecuted;
+    node.onExecuted = function (output) {
+        before?.apply(this, arguments);
+        this.semanticBindingPanel.show(output);
+    };
+
+    const observer = new ResizeObserver(() => node.setDirtyCanvas?.(true, true));
+    observer.observe(body);
+    const removed = node.onRemoved;
+    node.onRemoved = function () {
+        observer.disconnect();
+        removed?.apply(this, arguments);
+    };
+}
+
+/* A node is made taller when its panel needs it, and never smaller than the user left it. */
+function growToFit(node) {
+    const needed = node.computeSize()[1];
+    if (node.size[1] < needed) node.setSize([node.size[0], needed]);
+    node.setDirtyCanvas(true, true);
+}
