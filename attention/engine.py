@@ -29,9 +29,9 @@ def with_technique(model, technique: Technique):
     """A clone of the MODEL on which the technique takes part in every sampling run.
 
     Raises:
-        ValueError: the model is no image UNet with cross-attention.
+        ValueError: the model is no image UNet with cross-attention, or cannot do what the technique asks.
     """
-    layers_of(model)
+    technique.check(layers_of(model))
     clone = model.clone()
     options = clone.model_options["transformer_options"]
     options[KEY] = (*options.get(KEY, ()), technique)
@@ -104,10 +104,10 @@ def _call(run: Run, x: torch.Tensor, context: torch.Tensor | None, options: dict
     uuids = options["uuids"]
     found = chunks_of(run.conds, uuids, options["cond_or_uncond"], x.shape[0] // len(uuids))
     chunks = []
-    for name, chunk in found.items():
-        if name in run.evaluation.seen:
+    for (uuid, _), chunk in found.items():
+        if uuid in run.evaluation.seen:
             continue
-        run.evaluation.seen.add(name)
+        run.evaluation.seen.add(uuid)
         area = chunk.cond.area
         expected = (run.height, run.width)
         if area is not None:

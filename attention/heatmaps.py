@@ -53,9 +53,10 @@ def normalised(maps: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> tor
 
 
 def masks_of(recording: Recording, size: tuple[int, int], threshold: float) -> torch.Tensor:
-    """One mask for each latent and label, in that order: where the map, scaled by its own extremes, is above a threshold.
+    """One mask for each latent and label, in that order.
 
-    Kept steps are averaged first. Threshold 0 gives soft masks, the scaled maps themselves.
+    It is 1 where the map, scaled to 0..1 by its own extremes, is above the threshold; threshold 0 gives soft masks, the
+    scaled maps themselves. Kept steps are averaged first.
 
     Returns:
         ``(latents * labels, height, width)`` in 0..1.

@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from comfy.ldm.modules.attention import SpatialTransformer, SpatialVideoTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 
-
-class Layer(NamedTuple):
-    """One transformer block. ``level`` counts halvings of the latent's grid: 0 is the latent's own, 2 a quarter of it.
-
-    The first three fields are ComfyUI's key of the block: "input", "middle" or "output", the number of the UNet block,
-    and the place of the transformer block within it.
-    """
-
-    block: str
-    number: int
-    index: int
-    level: int
-
-    @property
-    def key(self) -> tuple[str, int, int]:
-        return self[:3]
-
-    @property
-    def name(self) -> str:
-        return f"{self.block} {self.number}.{self.index}"
+from .run import Layer
 
 
 def layers_of(model) -> tuple[Layer, ...]:

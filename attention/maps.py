@@ -94,7 +94,10 @@ class AttentionMaps:
         with self._lock:
             runs = list(self._runs)
         if not runs:
-            raise ValueError(f"Nothing has been recorded: the recorded model has not been sampled. {HOW_TO_WIRE}")
+            raise ValueError(
+                f"Nothing has been recorded: the recorded model has not been sampled. {HOW_TO_WIRE} If it is wired so, "
+                "ComfyUI has dropped the recording from its cache: change the sampler's seed to sample again."
+            )
         for returned, result in reversed(runs):
             if _equal(returned, latent["samples"]):
                 if isinstance(result, str):

@@ -21,8 +21,8 @@ BACKGROUND, INK, FAINT = (24, 24, 27), (244, 244, 245), (161, 161, 170)
 
 @dataclass(frozen=True)
 class Style:
-    """How to draw: one of ``LAYOUTS``, what the colour bar spans, its colours, how much of the heat map shows (0..1), and
-    whether labels and the colour bar are drawn."""
+    """How to draw: one of ``LAYOUTS``, what the colour bar spans, its colours, how much of the heat map shows (0..1),
+    and whether labels and the colour bar are drawn."""
 
     layout: str
     normalisation: str
@@ -46,15 +46,15 @@ def overlays(recording: Recording, images: torch.Tensor | None, style: Style) ->
     Small pictures are enlarged where labels are drawn.
 
     Returns:
-        ``(latents, H', W', 3)`` in the grid layout; ``(latents * steps * labels, H', W', 3)`` one by one, in that order.
+        ``(latents, H', W', 3)`` as a grid; ``(latents * steps * labels, H', W', 3)``, in that order, one by one.
 
     Raises:
         ValueError: there are not as many pictures as latents.
     """
     if images is not None and images.shape[0] != recording.latents:
         raise ValueError(
-            f"There are {images.shape[0]} images but the recording is of {recording.latents} latents. Connect the pictures "
-            "decoded from the very latent that is connected here."
+            f"There are {images.shape[0]} images but the recording is of {recording.latents} latents. Connect the "
+            "pictures decoded from the very latent that is connected here."
         )
     sheets = []
     for latent in range(recording.latents):
@@ -112,7 +112,7 @@ def _number(value: torch.Tensor) -> str:
 
 
 def _sheet(rows: list[list[Cell]], ends: tuple[str, str], style: Style) -> Image.Image:
-    """Rows of cells under their titles with a colour bar on the right of each; bare and close together without labels."""
+    """Rows of cells under their titles, a colour bar on the right of each; bare and close together without labels."""
     width, height = rows[0][0].picture.size
     unit = max(12, min(width, height) // 16) if style.labels else 0
     gap = unit // 2 if style.labels else 2 * (len(rows) * len(rows[0]) > 1)

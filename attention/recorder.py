@@ -13,11 +13,10 @@ import torch
 
 from ..parsing.binding import Binding
 from .frame import Sum, box_of, grid_of
-from .layers import Layer
 from .maps import AttentionMaps, Grid, Recording
 from .probabilities import mean_probabilities
 from .rows import Area, membership
-from .run import Attention, Call, Participant, Run
+from .run import Attention, Call, Layer, Participant, Run
 from .steps import step_range
 from .targets import Target
 
@@ -28,20 +27,13 @@ AUTO_CELLS = 16
 
 
 def chosen_levels(resolution: str, layers: tuple[Layer, ...], height: int, width: int) -> frozenset[int]:
-    """The levels to record. "auto" is the coarsest of latent, latent/2, latent/4 with at least 16 cells each way.
-
-    Raises:
-        ValueError: the model has no attention on the grid asked for.
-    """
+    """The levels to record. "auto" is the coarsest of latent, latent/2, latent/4 with at least 16 cells each way."""
     present = sorted({layer.level for layer in layers})
     if resolution == "all":
         return frozenset(present)
     if resolution == "auto":
         fine = [level for level in present if level <= AUTO_COARSEST and min(height, width) >> level >= AUTO_CELLS]
         return frozenset([max(fine, default=present[0])])
-    if LEVELS[resolution] not in present:
-        names = ", ".join(name for name, level in LEVELS.items() if level in present)
-        raise ValueError(f'This model has no attention layers at resolution "{resolution}". It has some at: {names}.')
     return frozenset([LEVELS[resolution]])
 
 
@@ -61,6 +53,17 @@ class RecorderSettings:
     keep_every: int | None
     point: tuple[float, float] | None
     maps: AttentionMaps
+
+    def check(self, layers: tuple[Layer, ...]) -> None:
+        """Raise ValueError if there are no steps to record, or no layers at the resolution."""
+        if not self.start < self.end:
+            raise ValueError(f"start ({self.start:g}) must be below end ({self.end:g}).")
+        present = {layer.level for layer in layers}
+        if LEVELS.get(self.resolution, min(present)) not in present:
+            names = ", ".join(name for name, level in LEVELS.items() if level in present)
+            raise ValueError(
+                f'This model has no attention layers at resolution "{self.resolution}". It has some at: {names}.'
+            )
 
     def begin(self, run: Run) -> Recorder:
         return Recorder(self, run)

@@ -8,20 +8,40 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from .layers import Layer
 from .rows import BoundCond, Chunk
+
+
+class Layer(NamedTuple):
+    """One transformer block. ``level`` counts halvings of the latent's grid: 0 is the latent's own, 2 a quarter of it.
+
+    The first three fields are ComfyUI's key of the block: "input", "middle" or "output", the number of the UNet block,
+    and the place of the transformer block within it.
+    """
+
+    block: str
+    number: int
+    index: int
+    level: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self[:3]
+
+    @property
+    def name(self) -> str:
+        return f"{self.block} {self.number}.{self.index}"
 
 
 class Evaluation:
     """One prediction the sampler asks for: one or more model calls at the same noise level.
 
-    ``seen`` holds the chunks that were already computed in it. Guidance such as PAG or SAG computes them once more with
-    altered attention; observers look at the first pass only.
+    ``seen`` holds the uuids of the bound conditionings that were already computed in it. Guidance such as PAG or SAG
+    computes them once more, with altered attention or on an altered latent; observers look at the first pass only.
     """
 
     def __init__(self, step: int):
         self.step = step
-        self.seen: set[tuple[Any, int]] = set()
+        self.seen: set[Any] = set()
 
 
 @dataclass
@@ -93,5 +113,8 @@ class Participant:
 
 class Technique(Protocol):
     """The frozen settings that a node puts on a MODEL."""
+
+    def check(self, layers: tuple[Layer, ...]) -> None:
+        """Raise ValueError if a model with these layers cannot do what is asked; called when the node executes."""
 
     def begin(self, run: Run) -> Participant: ...

@@ -21,13 +21,13 @@ from datetime import date
 from pathlib import Path
 
 import host
-from binding_table import compare, markdown, read_rows, write_tables
+from binding_table import compare, forget_rows, markdown, read_rows, write_tables
+from workflows import WORKFLOWS
 
 SETS = ("single_fav", "single_counter", "two_fav", "two_counter", "two_swap")
-PROMPTS = 60
-"""At most so many different prompts of a set."""
-
 BATCH = 4
+"""Images of one prompt, made together. With the number of images the number of prompts grows."""
+
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
 """Processes of one thread each do not wait for one another; the C library keeps freed memory for the next step."""
 
@@ -38,10 +38,10 @@ def settings_of(arguments: argparse.Namespace) -> dict:
     return {**chosen, "model_sha256": host.file_digest(host.ROOT / "demo" / "model.safetensors")}
 
 
-def folder_of(settings: dict) -> Path:
+def folder_of(arguments: argparse.Namespace) -> Path:
     """Where the judged images of these settings are kept."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    return host.ROOT / "output" / "benchmarks" / f"binding-{digest}"
+    digest = hashlib.sha256(json.dumps(settings_of(arguments), sort_keys=True).encode()).hexdigest()[:12]
+    return arguments.kept / f"binding-{digest}"
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -51,23 +51,21 @@ def work(arguments: argparse.Namespace) -> None:
     from laboratory import Job, Laboratory, Sampling
 
     draw_prompts = host.part("evaluation.prompts").draw_prompts
-    count = {name: len(host.part("evaluation.prompts").PROMPT_SETS[name]) for name in arguments.sets}
-    jobs = []
-    for name in arguments.sets:
-        prompts = draw_prompts(name, min(count[name], PROMPTS))
-        for index, prompt in enumerate(prompts):
-            mine = range(index, arguments.images, len(prompts))
-            jobs += [Job(name, prompt.text, tuple(mine[at : at + BATCH])) for at in range(0, len(mine), BATCH)]
-    settings = settings_of(arguments)
-    folder = folder_of(settings)
+    batches = [range(arguments.images)[at : at + BATCH] for at in range(0, arguments.images, BATCH)]
+    jobs = [
+        Job(name, prompt.text, tuple(images))
+        for name in arguments.sets
+        for prompt, images in zip(draw_prompts(name, len(batches)), batches, strict=True)
+    ]
+    folder = folder_of(arguments)
     done = {(row.prompt_set, row.workflow, row.image) for row in read_rows(folder)}
     with torch.inference_mode(), (folder / f"{time.time_ns()}-{arguments.worker}.jsonl").open("w") as file:
-        laboratory = Laboratory(Sampling(**settings))
+        laboratory = Laboratory(Sampling(**settings_of(arguments)))
         for job in jobs[arguments.worker :: arguments.workers]:
             left = [
                 name for name in arguments.workflows if any((job.prompt_set, name, i) not in done for i in job.images)
             ]
-            for row in laboratory.rows(job, left):
+            for row in laboratory.rows(job, left) if left else ():
                 file.write(json.dumps(asdict(row)) + "\n")
             file.flush()
 
@@ -114,7 +112,7 @@ def supervise(arguments: argparse.Namespace, folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="prompt sets")
-    parser.add_argument("--workflows", nargs="+", default=["plain", "recorder"], help="names of workflows.py")
+    parser.add_argument("--workflows", nargs="+", choices=WORKFLOWS, default=list(WORKFLOWS), help="of workflows.py")
     parser.add_argument("--images", type=int, default=240, help="images for each set and workflow")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=5.0)
@@ -122,27 +120,34 @@ def main() -> None:
     parser.add_argument("--scheduler", default="normal")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of one thread each")
     parser.add_argument("--gpu", action="store_true", help="use the accelerator that ComfyUI finds")
-    parser.add_argument("--name", default="binding", help="name of the tables in benchmarks/results")
+    parser.add_argument(
+        "--again", nargs="+", choices=WORKFLOWS, default=[], help="workflows whose kept images are out of date"
+    )
+    parser.add_argument("--kept", type=Path, default=host.ROOT / "output" / "benchmarks", help="where images are kept")
+    parser.add_argument(
+        "--tables", type=Path, default=host.RESULTS / "binding", help="where the tables go, without .md"
+    )
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker is not None:
         work(arguments)
         return
     settings = settings_of(arguments)
-    folder = folder_of(settings)
+    folder = folder_of(arguments)
     folder.mkdir(parents=True, exist_ok=True)
+    forget_rows(folder, arguments.again)
     rate = supervise(arguments, folder)
     records = compare(read_rows(folder), arguments.sets, arguments.workflows, arguments.images)
     head = [
-        "How often the bundled demo model draws every thing of a prompt in its own colour and nothing else. These are no "
-        "figures of Stable Diffusion. Prompts and noise are equal in every workflow; standard errors are over images.",
+        "How often the bundled demo model draws every thing of a prompt in its own colour and nothing else. These are "
+        "no figures of Stable Diffusion. Prompts and noise are the same in every workflow; SE is the standard error.",
         "",
         f"Model {settings['model_sha256']}, {settings['sampler']} {settings['scheduler']}, {settings['steps']} steps, "
         f"CFG {settings['cfg']:g}, batch {BATCH}. {host.machine()}. {date.today().isoformat()}.",
     ]
     if rate == rate:
         head[-1] += f" {rate:.2f} images a second in {arguments.workers} processes."
-    write_tables(records, head, host.RESULTS / arguments.name)
+    write_tables(records, head, arguments.tables)
     print(markdown(records, head))
 
 

@@ -38,6 +38,16 @@ def read_rows(folder: Path) -> list[Row]:
     return list(rows.values())
 
 
+def forget_rows(folder: Path, workflows: Sequence[str]) -> None:
+    """Drop what is kept of some workflows, because their code has changed."""
+    rows = read_rows(folder)
+    if any(row.workflow in workflows for row in rows):
+        left = [json.dumps(asdict(row)) + "\n" for row in rows if row.workflow not in workflows]
+        for path in folder.glob("*.jsonl"):
+            path.unlink()
+        (folder / "kept.jsonl").write_text("".join(left))
+
+
 def compare(rows: Sequence[Row], sets: Sequence[str], workflows: Sequence[str], images: int) -> list[dict]:
     """A record for each set and workflow, with the paired difference to "plain" where both have the same images."""
     score = host.part("evaluation.score")

@@ -2,9 +2,10 @@
 
     python benchmarks/parser.py [--model NAME] FILE [FILE ...]
 
-Every line of every file is parsed; one that raises is an error of the parser and ends the run with status 1. A line counts as
-simple if it reads "a ADJ N and a ADJ N" (a or an, single words, nothing else but a full stop), and as right if exactly two
-entities are found, each with its noun as noun and its adjective as only attribute, in order. The rate is over simple lines.
+Every line of every file is parsed; one that raises is an error of the parser and ends the run with status 1. A line
+counts as simple if it reads "a ADJ N and a ADJ N" (a or an, single words, nothing else but a full stop), and as right
+if exactly two entities are found, each with its noun as noun and its adjective as only attribute, in order. The rate
+is over simple lines.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the demo model is made of: plain values, so that a loader can read them without importing torch.
 
-The model has the layout of Stable Diffusion 1: a causal CLIP text encoder with CLIP's own tokenizer, a UNet with self- and
-cross-attention, and an autoencoder of the TAESD layout. Only the sizes differ. Head counts cannot be read from a
+The model has the layout of Stable Diffusion 1: a causal CLIP text encoder with CLIP's own tokenizer, a UNet with self-
+and cross-attention, and an autoencoder of the TAESD layout. Only the sizes differ. Head counts cannot be read from a
 checkpoint's shapes, so a loader has to take them from here.
 """
 

@@ -8,7 +8,7 @@ MIN_SNR = 5.0
 
 
 def attention(func, q, k, v, heads, mask=None, **kwargs):
-    """Attention by plain matrix products, for `optimized_attention_override`: the fused kernel's backward is slow on CPUs.
+    """Attention by plain matrix products, for `optimized_attention_override`: the fused one's backward is slow on CPUs.
 
     q (B, N, C), k and v (B, T, C) to (B, N, C); `func` is the attention that would have run.
     """
@@ -16,11 +16,14 @@ def attention(func, q, k, v, heads, mask=None, **kwargs):
     width = channels // heads
     q, k, v = (x.view(batch, -1, heads, width).transpose(1, 2).reshape(batch * heads, -1, width) for x in (q, k, v))
     weights = torch.softmax(torch.bmm(q * width**-0.5, k.transpose(1, 2)), dim=-1)
-    return torch.bmm(weights.to(v.dtype), v).view(batch, heads, queries, width).transpose(1, 2).reshape(batch, queries, channels)
+    attended = torch.bmm(weights.to(v.dtype), v).view(batch, heads, queries, width)
+    return attended.transpose(1, 2).reshape(batch, queries, channels)
 
 
-def predict_noise(unet: torch.nn.Module, x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-    """Predicted noise (B, 4, H, W) for unit-variance noisy latents, timesteps (B,) in 0..999 and context rows (B, T, D)."""
+def predict_noise(
+    unet: torch.nn.Module, x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor
+) -> torch.Tensor:
+    """Predicted noise (B, 4, H, W) for noisy latents of variance 1, timesteps (B,) in 0..999, context (B, T, D)."""
     return unet(x, timesteps, context=context, transformer_options={"optimized_attention_override": attention}).float()
 
 
@@ -51,7 +54,7 @@ def sample(
     steps: int = 20,
     scale: float = 5.0,
 ) -> torch.Tensor:
-    """Latents (B, 4, 16, 16) by Euler steps with classifier-free guidance: ComfyUI's `euler` with the `normal` scheduler.
+    """Latents (B, 4, 16, 16) by Euler steps with guidance: ComfyUI's `euler` with the `normal` scheduler.
 
     `context` is (B, T, D), `unconditional` (1, T, D); each seed gives one picture's noise.
     """

@@ -1,16 +1,19 @@
-"""The demo model as ComfyUI's own MODEL, CLIP and VAE, built directly: nothing is added to ComfyUI's lists of models."""
+"""The demo model as ComfyUI's own MODEL, CLIP and VAE, built directly: nothing joins ComfyUI's list of models."""
 
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import ClassVar
 
 import comfy.model_management
+import comfy.ops
 import comfy.sd
 import comfy.utils
 import torch
 from comfy import latent_formats, supported_models
+from comfy.clip_model import CLIPTextModel
 from comfy.model_patcher import CoreModelPatcher, ModelPatcher
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel, SDTokenizer
 from comfy.supported_models_base import ClipTarget
@@ -33,7 +36,6 @@ from .preview import PREVIEW_BIAS, PREVIEW_FACTORS
 WEIGHTS = Path(__file__).with_name("model.safetensors")
 _TOKEN_TABLE = "embeddings.token_embedding.weight"
 _LFS_POINTER = b"version https://git-lfs"
-_CLIP_PREFIX = "clip_l.transformer."
 
 Weights = dict[str, torch.Tensor]
 
@@ -59,7 +61,7 @@ def read_weights(path: str | Path = WEIGHTS) -> Weights:
     """The tensors of the demo model's file.
 
     Raises:
-        ValueError: the file is missing, is a Git LFS pointer, or is no safetensors file of the demo model.
+        ValueError: the file is missing, is a Git LFS pointer, is no safetensors file, or is not of this demo model.
     """
     path = Path(path)
     if not path.is_file():
@@ -70,11 +72,14 @@ def read_weights(path: str | Path = WEIGHTS) -> Weights:
                 f"{path} is a Git LFS pointer, not the demo model's weights. Run `git lfs pull` in its folder."
             )
     try:
-        weights = comfy.utils.load_torch_file(str(path), safe_load=True)
+        weights, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
     except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error}). Install the node pack again.") from error
+        raise ValueError(f"{path} is damaged or no safetensors file. Install the node pack again.") from error
     if TOKEN_ROWS_KEY not in weights or TOKEN_IDS_KEY not in weights:
         raise ValueError(f"{path} is not the demo model: it has no {TOKEN_ROWS_KEY}. Install the node pack again.")
+    trained = metadata or {}
+    if trained.get("unet_num_heads") != str(UNET_HEADS) or json.loads(trained.get("text_config", "{}")) != TEXT_CONFIG:
+        raise ValueError(f"{path} was trained with other head counts or sizes than this version of the node pack has.")
     return weights
 
 
@@ -90,7 +95,7 @@ def _check_fits(module: torch.nn.Module, weights: Weights, part: str) -> None:
     if wrong:
         key = wrong[0]
         raise ValueError(
-            f"The demo model's weights do not fit its {part}; of the {len(wrong)} tensors that differ the first is {key} "
+            f"The demo model's weights do not fit its {part}; of {len(wrong)} tensors that differ the first is {key} "
             f"(expected {expected.get(key)}, found {found.get(key)}). Install the node pack again."
         )
 
@@ -104,7 +109,7 @@ def _token_table(weights: Weights) -> torch.Tensor:
 
 
 def load_model(path: str | Path = WEIGHTS, disable_dynamic: bool = False) -> ModelPatcher:
-    """The UNet as a MODEL. Core reloads through this when it needs a copy of the weights (LoRA training, several GPUs)."""
+    """The UNet as a MODEL. Core calls this again where it needs other copies of the weights, as in LoRA training."""
     weights = _part(read_weights(path), UNET_PREFIX)
     config = DemoConfig({key: list(value) if isinstance(value, list) else value for key, value in UNET_CONFIG.items()})
     device = comfy.model_management.get_torch_device()
@@ -142,16 +147,14 @@ def load_clip(
         "textmodel_json_config": dict(TEXT_CONFIG),
         "return_projected_pooled": False,
     }
+    _check_fits(CLIPTextModel(TEXT_CONFIG, torch.float16, "meta", comfy.ops.disable_weight_init), state, "text encoder")
     clip = comfy.sd.CLIP(
         target,
         embedding_directory=embedding_directory,
         parameters=sum(value.numel() for value in state.values()),
+        state_dict={f"clip_l.transformer.{key}": value for key, value in state.items()},
         disable_dynamic=disable_dynamic,
     )
-    _check_fits(clip.cond_stage_model.clip_l.transformer, state, "text encoder")
-    state = {f"{_CLIP_PREFIX}{key}": value for key, value in state.items()}
-    state["clip_l.logit_scale"] = clip.cond_stage_model.clip_l.logit_scale.detach()
-    clip.load_sd(state, full_model=True)
     clip.patcher.cached_patcher_init = (_load_clip_patcher, (path, embedding_directory))
     return clip
 

@@ -23,10 +23,7 @@ def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised Nesterov momentum for weights of two dimensions or more; a convolution counts as (out, in * h * w).
-
-    `groups_mine` picks the shape groups whose update this process computes when several share the work.
-    """
+    """Orthogonalised Nesterov momentum for weights of two dimensions or more; a convolution is (out, in * h * w)."""
 
     def __init__(self, parameters, lr: float, momentum: float = 0.95, weight_decay: float = 0.01):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})

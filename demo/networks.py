@@ -22,7 +22,7 @@ def find_comfyui(folder: Path) -> None:
 
 @torch.no_grad()
 def build_autoencoder() -> nn.Module:
-    """A fresh TAESD. He initialisation with damped residual branches: torch's own makes latents too faint to start from."""
+    """A fresh TAESD, He-initialised with damped residual branches: torch's own makes latents too faint to start."""
     from comfy.taesd.taesd import TAESD, Block
 
     autoencoder = TAESD(latent_channels=LATENT_CHANNELS)

@@ -1,4 +1,4 @@
-"""Two processes of one thread each, that average their gradients: on a shared machine steadier than two threads of one process."""
+"""Processes of one thread each that average their gradients: steadier on a shared machine than threads of one."""
 
 import os
 import time
@@ -57,7 +57,7 @@ def join(rank: int, count: int, port: int) -> Ranks:
 
 
 class Clock:
-    """Training time of one stage in seconds, carried on over interruptions; the learning rate follows it, not the steps."""
+    """Training time of one stage in seconds, carried on over interruptions; the learning rate follows it."""
 
     def __init__(self, budget: float, spent: float = 0.0):
         self.budget = budget

@@ -1,4 +1,4 @@
-"""Colours for ComfyUI's latent previews: the linear map from the demo autoencoder's latents to RGB that fits it best."""
+"""Colours for ComfyUI's latent previews: the linear map from the demo autoencoder's latents to RGB that fits best."""
 
 import numpy as np
 

@@ -1,5 +1,7 @@
 """A headless ComfyUI with this pack as its only custom node, and a client for its HTTP and websocket interface.
 
+Example:
+
     with Server() as server:
         run = server.run(graph)
         picture = server.view(run.images[0])
@@ -141,6 +143,7 @@ class Client:
             ExecutionFailed: a node raised.
             Interrupted: the run was interrupted.
             TimeoutError: it took longer than ``timeout`` seconds; the run is interrupted.
+            ConnectionError: the server went away.
         """
         try:
             return asyncio.run(asyncio.wait_for(self._run(graph, on_event), timeout))
@@ -175,7 +178,7 @@ class Client:
                     if event["type"] == "executing" and data["node"] is None:
                         break
                 else:
-                    raise ServerError("The server closed the connection before the run had ended.")
+                    raise ConnectionError("The server closed the connection before the run had ended.")
                 seconds = time.perf_counter() - start
             async with session.get(f"{self.url}/history/{prompt_id}") as response:
                 history = (await response.json())[prompt_id]
@@ -237,6 +240,13 @@ class Server(Client):
     def __exit__(self, *exception: Any) -> None:
         self.stop()
 
+    def run(self, graph: dict, **options: Any) -> Run:
+        """As ``Client.run``; a server that went away is a ServerError with the end of its log."""
+        try:
+            return super().run(graph, **options)
+        except (ConnectionError, aiohttp.ClientError) as error:
+            raise ServerError(f"ComfyUI ended during a run.\n{log_end(self.log)}") from error
+
     @property
     def log(self) -> str:
         """What the server has printed so far."""
@@ -246,8 +256,11 @@ class Server(Client):
         """Starts the server and waits until it answers.
 
         Raises:
-            ServerError: the port is taken, or the server ended or stayed silent; the message has the end of its log.
+            ServerError: there is no ComfyUI, the port is taken, or the server ended or stayed silent; then the message
+                has the end of its log.
         """
+        if not (self.comfyui / "main.py").is_file():
+            raise ServerError(f"There is no ComfyUI in {self.comfyui}: dev.py gets one, or set COMFYUI_PATH to yours.")
         if not port_is_free(self.port):
             raise ServerError(f"Port {self.port} is taken: choose another one, or leave --port away to get a free one.")
         scratch = PACK / ".dev"

@@ -1,7 +1,8 @@
 """Train the demo model from nothing: `python demo/train.py --comfyui FOLDER --out FOLDER`.
 
-The stages (autoencoder, latents, text encoder, UNet, export) run in order. Each stops by the clock, keeps checkpoints in
-the output folder and goes on from there when the command is given again; a stage whose result exists is skipped.
+The stages (autoencoder, latents, text encoder, UNet, export, measurement) run in order. Each stops by the clock, keeps
+checkpoints in the output folder and goes on from there when the command is given again; a stage whose result exists is
+skipped.
 """
 
 import argparse
@@ -13,9 +14,18 @@ import sys
 import types
 from pathlib import Path
 
-STAGES = ("vae", "latents", "text", "unet", "export")
-PARALLEL_STAGES = ("vae", "latents", "unet")
-DEFAULT_SECONDS = {"vae": 420.0, "latents": 0.0, "text": 300.0, "unet": 4200.0, "export": 0.0}
+STAGES = {
+    "vae": "train_vae",
+    "latents": "train_latents",
+    "text": "train_text",
+    "unet": "train_unet",
+    "export": "export",
+    "measure": "measure",
+}
+"""Modules of the stages by name, in their order."""
+
+PARALLEL_STAGES = ("vae", "latents", "unet", "measure")
+DEFAULT_SECONDS = {"vae": 390.0, "latents": 0.0, "text": 600.0, "unet": 4500.0, "export": 0.0, "measure": 1800.0}
 MALLOC_SETTINGS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
 """glibc keeps freed memory: without this, returning and faulting in large blocks takes much of each step."""
 
@@ -36,7 +46,7 @@ def run_stage(stage: str, arguments: argparse.Namespace) -> None:
     stage_module("networks").find_comfyui(arguments.comfyui)
     ranks = stage_module("parallel").join(arguments.rank, arguments.ranks, arguments.port)
     seconds = arguments.seconds if arguments.seconds is not None else DEFAULT_SECONDS[stage]
-    stage_module(f"train_{stage}" if stage != "export" else "export").train(ranks, arguments.out, seconds)
+    stage_module(STAGES[stage]).train(ranks, arguments.out, seconds)
 
 
 def launch_stage(stage: str, arguments: argparse.Namespace) -> None:
@@ -58,10 +68,10 @@ def launch_stage(stage: str, arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Read the command line and run one stage or all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--comfyui", type=Path, required=True, help="folder of a ComfyUI installation, whose networks are trained")
+    parser.add_argument("--comfyui", type=Path, required=True, help="folder of ComfyUI, whose networks are trained")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the finished model")
     parser.add_argument("--stage", choices=STAGES, help="run this stage only")
-    parser.add_argument("--seconds", type=float, help="training time of the stage; without --stage the default of each is used")
+    parser.add_argument("--seconds", type=float, help="training time of the stage, instead of its default")
     parser.add_argument("--ranks", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--rank", type=int, help="number of this process (set by the launcher)")
     parser.add_argument("--port", type=int, default=29517, help="free local port by which the processes meet")

@@ -26,7 +26,9 @@ FAVOURITE_PROBABILITY = 0.5
 def shrink(scene: Scene, size: int) -> Scene:
     """The scene of the 128 pixel image on one of `size` pixels."""
     factor = size / IMAGE_SIZE
-    things = [replace(thing, x=thing.x * factor, y=thing.y * factor, radius=thing.radius * factor) for thing in scene.things]
+    things = [
+        replace(thing, x=thing.x * factor, y=thing.y * factor, radius=thing.radius * factor) for thing in scene.things
+    ]
     return Scene(tuple(things), scene.background)
 
 
@@ -54,7 +56,11 @@ class ImageTower(nn.Module):
         channels = (3, 48, 96, 128, 128)
         layers: list[nn.Module] = []
         for index, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
-            layers += [nn.Conv2d(before, after, 3, stride=2 if index < 3 else 1, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
+            layers += [
+                nn.Conv2d(before, after, 3, stride=2 if index < 3 else 1, padding=1),
+                nn.GroupNorm(8, after),
+                nn.SiLU(),
+            ]
         self.layers = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.Linear(256, 256), nn.SiLU(), nn.Linear(256, width))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .architecture import FAVOURITE_COLOUR
 from .conditioning import training_contexts
 from .diffusion import alphas_cumulative, loss_weights, predict_noise, spread_timesteps
 from .muon import Muon
@@ -18,6 +19,9 @@ LEARNING_RATE = 1.5e-3
 BATCH = 16
 """Pictures per step and process."""
 
+UNUSUAL_WEIGHT = 2.0
+"""A scene is drawn this many times as often for each of its things that is not in its shape's favourite colour."""
+
 AVERAGE_DECAY = 0.999
 SAVE_EVERY = 100
 
@@ -27,6 +31,13 @@ def load_scenes(folder: Path) -> tuple[torch.Tensor, list[tuple[Thing, ...]]]:
     parts = [torch.load(path, weights_only=True) for path in sorted(folder.glob("latents.?.pt"))]
     scenes = [tuple(Thing(*values) for values in things) for part in parts for things in part["things"]]
     return torch.cat([part["latents"] for part in parts]), scenes
+
+
+def scene_probabilities(scenes: list[tuple[Thing, ...]]) -> np.ndarray:
+    """How often each scene is drawn, (N,), summing to 1."""
+    unusual = [sum(FAVOURITE_COLOUR[thing.shape] != thing.colour for thing in things) for things in scenes]
+    weights = UNUSUAL_WEIGHT ** np.array(unusual, np.float64)
+    return weights / weights.sum()
 
 
 def load_text_encoder(folder: Path) -> TextEncoder:
@@ -59,6 +70,7 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
         return
     torch.manual_seed(seed)
     latents, scenes = load_scenes(folder)
+    probabilities = scene_probabilities(scenes)
     encoder, unet = load_text_encoder(folder), build_unet()
     matrices, others = split_parameters(unet)
     optimisers = (
@@ -81,7 +93,7 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
     weights = loss_weights(alphas)
     clock, progress, losses = Clock(budget, spent), spent / budget, []
     while progress < 1.0:
-        chosen = rng.integers(len(scenes), size=BATCH)
+        chosen = rng.choice(len(scenes), BATCH, p=probabilities)
         context = training_contexts(rng, encoder, [scenes[index] for index in chosen])
         clean = latents[torch.from_numpy(chosen)].float()
         timesteps = spread_timesteps(BATCH)
@@ -113,7 +125,9 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
     ranks.barrier()
 
 
-def save_average(unet: torch.nn.Module, parameters: list[torch.Tensor], average: list[torch.Tensor], path: Path) -> None:
+def save_average(
+    unet: torch.nn.Module, parameters: list[torch.Tensor], average: list[torch.Tensor], path: Path
+) -> None:
     """Write the averaged weights under the UNet's own names."""
     names = {id(parameter): name for name, parameter in unet.named_parameters()}
     save_atomically({names[id(parameter)]: value for parameter, value in zip(parameters, average, strict=True)}, path)

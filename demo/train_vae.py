@@ -35,6 +35,7 @@ def crop_origin(rng: np.random.Generator, scene: Scene, size: int) -> tuple[floa
 
 def fill(rng: np.random.Generator, colour: str, size: int) -> np.ndarray:
     """Mostly the colour itself; sometimes any colour, or two colours side by side: RGB (3,) or (size, size, 3)."""
+
     def tone() -> np.ndarray:
         return rng.random(3, np.float32) if rng.random() < ANY_COLOUR_PROBABILITY else palette_rgb(colour)
 
@@ -62,7 +63,8 @@ def reconstruction_loss(image: torch.Tensor, decoded: torch.Tensor, latent: torc
     """Absolute and squared error of the picture, and a pull of each latent channel to mean 0 and deviation 1."""
     difference = decoded - image
     deviation, mean = torch.std_mean(latent, dim=(0, 2, 3))
-    return difference.abs().mean() + 2.0 * difference.square().mean() + 0.02 * ((deviation - 1.0).square() + mean.square()).mean()
+    spread = ((deviation - 1.0).square() + mean.square()).mean()
+    return difference.abs().mean() + 2.0 * difference.square().mean() + 0.02 * spread
 
 
 @torch.no_grad()
@@ -104,14 +106,14 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 1) -> None:
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.param_groups[0]["lr"] = LEARNING_RATE * learning_rate_factor(progress, step, 50, 0.4)
         optimiser.step()
-        losses.append(float(functional.mse_loss(decoded.float(), images)))
+        losses.append(float(functional.mse_loss(decoded.detach().float(), images)))
         step += 1
         if ranks.first and step % 25 == 0:
-            error = float(np.mean(losses[-25:]))
-            logging.info("vae step %d: %d px crops, %.1f dB, %.0f s left", step, size, -10.0 * np.log10(error), budget - clock.spent)
+            ratio = -10.0 * np.log10(np.mean(losses[-25:]))
+            logging.info("vae step %d: %d px crops, %.1f dB, %.0f s left", step, size, ratio, budget - clock.spent)
         if ranks.first and step % 100 == 0:
-            state = {"model": autoencoder.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "spent": clock.spent}
-            save_atomically(state, checkpoint)
+            state = {"model": autoencoder.state_dict(), "optimiser": optimiser.state_dict()}
+            save_atomically({**state, "step": step, "spent": clock.spent}, checkpoint)
     if ranks.first:
         save_atomically({key: value.contiguous() for key, value in autoencoder.state_dict().items()}, finished)
     ranks.barrier()

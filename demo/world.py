@@ -1,7 +1,7 @@
 """The demo model's world: a few flat shapes on a plain grey ground, drawn without any library but numpy.
 
-A `Scene` holds one to three `Thing`s; distances are pixels of the image, with x to the right and y downwards. Shapes are
-given by signed distances (negative inside) in units of the thing's radius, so edges can be drawn anti-aliased.
+A `Scene` holds one to three `Thing`s; distances are pixels of the image, with x to the right and y downwards. Shapes
+are given by signed distances (negative inside) in units of the thing's radius, so edges can be drawn anti-aliased.
 """
 
 from dataclasses import dataclass, replace
@@ -130,7 +130,7 @@ def palette_rgb(colour: str) -> np.ndarray:
 
 
 def paint(image: np.ndarray, thing: Thing, rgb: np.ndarray, origin: tuple[float, float] = (0.0, 0.0)) -> None:
-    """Draw a thing into `image` (H, W, 3), in place; `rgb` is (3,) or an image, `origin` the pixel position of its corner."""
+    """Draw a thing into `image` (H, W, 3), in place; `rgb` is (3,) or an image, `origin` the image's corner."""
     height, width = image.shape[:2]
     reach = 1.3 * thing.radius + 1.0
     left, top = max(int(thing.x - reach - origin[0]), 0), max(int(thing.y - reach - origin[1]), 0)

@@ -98,7 +98,7 @@ class Rated(Protocol):
 
 @dataclass(frozen=True)
 class Summary:
-    """Many images. ``rate`` is the share of verdict ok, with its standard error; images without a value are left out."""
+    """Many images: ``rate`` is the share of verdict ok, with its standard error; means leave out nan."""
 
     n: int
     rate: float

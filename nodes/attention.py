@@ -112,7 +112,7 @@ class SBRecordAttention(io.ComfyNode):
                     "self_attention",
                     default=False,
                     advanced=True,
-                    tooltip="Also record which parts of the image the patch at the point below attends to, as one more map.",
+                    tooltip="Also record what the patch of the image at the point below attends to, as one more map.",
                 ),
                 io.Float.Input(
                     "point_x",

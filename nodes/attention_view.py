@@ -41,7 +41,7 @@ class SBPreviewAttention(io.ComfyNode):
                 io.Image.Input(
                     "images",
                     optional=True,
-                    tooltip="The decoded pictures to lay the heat maps over. Without them the heat maps are shown alone.",
+                    tooltip="The decoded pictures to lay the heat maps over. Without them the maps are shown alone.",
                 ),
                 io.Combo.Input(
                     "layout",
@@ -74,7 +74,7 @@ class SBPreviewAttention(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How strongly the heat map covers the picture: 0 shows only the picture, 1 only the heat map.",
+                    tooltip="How strongly the heat map covers the picture: 0 shows the picture, 1 only the heat map.",
                 ),
                 io.Float.Input(
                     "mask_threshold",

@@ -11,10 +11,10 @@ class SBLoadDemoModel(io.ComfyNode):
             display_name="Load Demo Model",
             category="semantic binding/loaders",
             description=(
-                "Loads the small text-to-image model that comes with this node pack, to try nodes without a checkpoint. It "
-                "draws one to three coloured shapes: circle, square, triangle, star, cross or heart, in red, green, blue, "
-                "yellow, purple or orange, with a white dot or bar if asked. Made for latents of 128 x 128 pixels: set "
-                "Empty Latent Image to that. All stock nodes work with it."
+                "Loads the small text-to-image model that comes with this node pack, to try nodes without a "
+                "checkpoint. It draws one to three coloured shapes: circle, square, triangle, star, cross or heart, in "
+                "red, green, blue, yellow, purple or orange, with a white dot or bar if asked. Made for 128 x 128 "
+                "pixels: set Empty Latent Image to them. All stock nodes work with it."
             ),
             search_aliases=["demo", "example model", "shapes model", "tiny model", "test checkpoint", "sample model"],
             inputs=[],

@@ -30,7 +30,8 @@ def parsing_inputs() -> list[io.Input]:
             optional=True,
             tooltip=(
                 "Leave empty to have the prompt parsed. Or say yourself what belongs together, in words of the prompt: "
-                f'"{models.MANUAL_EXAMPLE}". Of a repeated noun, "dog 2" is the second. This always wins and needs no spaCy.'
+                f'"{models.MANUAL_EXAMPLE}". Of a repeated noun, "dog 2" is the second. '
+                "This always wins and needs no spaCy."
             ),
         ),
         io.Combo.Input(
@@ -50,8 +51,9 @@ def parsing_inputs() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip=(
-                "Nouns that become no entities, separated by commas. After \"of:\", those left out before \"of\" (a pair of shoes). "
-                "After \"background:\", those left out after a preposition or without an attribute of their own."
+                'Nouns that become no entities, separated by commas. After "of:", those left out before "of" '
+                "(a pair of shoes). "
+                'After "background:", those left out after a preposition or without an attribute of their own.'
             ),
         ),
     ]
@@ -78,7 +80,16 @@ class SBBindPrompt(io.ComfyNode):
                 "Encodes a prompt exactly as CLIP Text Encode does, and finds out which words belong together: which "
                 "attribute to which noun, who wears what. Shows what it understood."
             ),
-            search_aliases=["prompt parser", "attribute binding", "color bleed", "text encode", "entities", "tome", "syngen", "spacy"],
+            search_aliases=[
+                "prompt parser",
+                "attribute binding",
+                "color bleed",
+                "text encode",
+                "entities",
+                "tome",
+                "syngen",
+                "spacy",
+            ],
             inputs=[
                 io.Clip.Input("clip", tooltip="Text encoder of an SD1.x, SD2.x or SDXL model."),
                 io.String.Input(
@@ -90,7 +101,9 @@ class SBBindPrompt(io.ComfyNode):
                 *parsing_inputs(),
             ],
             outputs=[
-                io.Conditioning.Output(tooltip="The encoded prompt. It carries the binding's key, so that nodes act on it alone."),
+                io.Conditioning.Output(
+                    tooltip="The encoded prompt. It carries the binding's key, so that nodes act on it alone."
+                ),
                 *binding_outputs(),
             ],
             is_output_node=True,
@@ -116,7 +129,9 @@ class SBBindConditioning(io.ComfyNode):
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="A prompt encoded elsewhere, by this CLIP."),
                 io.Clip.Input("clip", tooltip="The text encoder the conditioning was made with."),
-                io.String.Input("text", multiline=True, tooltip="The prompt the conditioning was made from, word for word."),
+                io.String.Input(
+                    "text", multiline=True, tooltip="The prompt the conditioning was made from, word for word."
+                ),
                 *parsing_inputs(),
             ],
             outputs=[
@@ -127,14 +142,16 @@ class SBBindConditioning(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, conditioning, clip, text, entities="", parser=models.AUTO, excluded=DEFAULT_EXCLUDED) -> io.NodeOutput:
+    def execute(
+        cls, conditioning, clip, text, entities="", parser=models.AUTO, excluded=DEFAULT_EXCLUDED
+    ) -> io.NodeOutput:
         binding, _ = read(clip, text, entities, parser, excluded)
         for number, (rows, _) in enumerate(conditioning, 1):
             if rows.shape[1] != binding.length:
                 raise ValueError(
-                    f"The conditioning has {rows.shape[1]} token rows (part {number} of {len(conditioning)}), but this text "
-                    f"gives {binding.length} with this CLIP. Use the text and CLIP that the conditioning was made from; "
-                    "combine or concatenate conditionings after binding them."
+                    f"The conditioning has {rows.shape[1]} token rows (part {number} of {len(conditioning)}), but this "
+                    f"text gives {binding.length} with this CLIP. Use the text and CLIP that it was made from, and combine "
+                    "or concatenate conditionings only after binding them."
                 )
         return shown(with_key(conditioning, binding), binding)
 

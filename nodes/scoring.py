@@ -13,10 +13,10 @@ class SBScoreBinding(io.ComfyNode):
             display_name="Score Binding",
             category="semantic binding/evaluation",
             description=(
-                "Looks for the coloured shapes of a prompt in images and says which are there and carry the right colour and "
-                "mark. It judges the world of the demo model only (Load Demo Model): flat circles, squares, triangles, stars, "
-                "crosses and hearts in six colours on a grey ground. Entities with other words are listed as not judged; it "
-                "says nothing about photographs or paintings."
+                "Looks for the coloured shapes of a prompt in images and says which are there and carry the right "
+                "colour and mark. It judges the world of the demo model only (Load Demo Model): flat circles, squares, "
+                "triangles, stars, crosses and hearts in six colours on a grey ground. Entities with other words are "
+                "listed as not judged; it says nothing about photographs or paintings."
             ),
             search_aliases=["attribute binding", "evaluate", "metric", "color bleed", "leakage", "swap", "benchmark"],
             inputs=[
@@ -28,14 +28,14 @@ class SBScoreBinding(io.ComfyNode):
             outputs=[
                 io.Float.Output(
                     display_name="score",
-                    tooltip="Share of the prompt's entities that are there with the right colour and mark, mean over the images.",
+                    tooltip="Share of the prompt's entities that are there as they should be, mean over the images.",
                 ),
                 io.String.Output(
                     display_name="report", tooltip="What was found for each entity in each image, in words."
                 ),
                 io.Image.Output(
                     display_name="overlay",
-                    tooltip="The images, enlarged, with what was found outlined: green is right, red wrong, grey not asked for.",
+                    tooltip="The images, enlarged, with outlines: green is right, red is wrong, grey not asked for.",
                 ),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],

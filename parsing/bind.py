@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 from uuid import uuid4
 
 from . import manual, models, syntax, tokens
@@ -46,7 +47,9 @@ def bind(
                 "the prompt has no noun that could be an entity, so nothing will be bound. Name the entities by hand, "
                 f'in "entities", for example: {models.MANUAL_EXAMPLE}'
             )
-    return Binding(uuid4().hex, prompt.prompt, prompt.text, found, encoders, parser, (*notes, *_token_notes(prompt, encoders)))
+    return Binding(
+        uuid4().hex, prompt.prompt, prompt.text, found, encoders, parser, (*notes, *_token_notes(prompt, encoders))
+    )
 
 
 def _token_notes(prompt: syntax.PlainPrompt, encoders: tuple[tokens.EncoderTokens, ...]) -> list[str]:
@@ -55,13 +58,15 @@ def _token_notes(prompt: syntax.PlainPrompt, encoders: tuple[tokens.EncoderToken
         name = prompt.text[slice(*span)]
         without = [tokens.ENCODERS[e.encoder] for e in encoders if not e.positions([span])]
         if without:
-            notes.append(f'"{name}" was not found, or not made for this model, and has no tokens in {" and ".join(without)}.')
+            notes.append(
+                f'"{name}" was not found, or not made for this model, and has no tokens in {" and ".join(without)}.'
+            )
     weighted = {}
     for i, weight in enumerate(prompt.weights):
         if weight != 1.0 and not prompt.text[i].isspace():
             weighted.setdefault(round(weight, 4), []).append(i)
     for weight, indices in weighted.items():
-        notes.append(f'weight {weight:g}: {", ".join(_runs(prompt.text, indices))}.')
+        notes.append(f"weight {weight:g}: {', '.join(_runs(prompt.text, indices))}.")
     return notes
 
 

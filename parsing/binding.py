@@ -6,8 +6,11 @@ Pure data, without torch and without ComfyUI. A binding is immutable; nodes furt
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Iterable, NamedTuple
+from typing import Any, NamedTuple
+
+from .lexicon import HAVING, MADE, PARTICIPLES
 
 
 class Span(NamedTuple):
@@ -30,7 +33,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class SubObject:
-    """Something an entity wears, holds or has: the whole phrase ("wearing red sunglasses") and its noun ("sunglasses")."""
+    """Something an entity wears, holds or has: the whole phrase ("wearing red sunglasses") and its noun."""
 
     phrase: Phrase
     noun: Phrase
@@ -54,16 +57,28 @@ class Entity:
         """Noun, attributes and sub-objects: the phrases of the entity's group."""
         return (self.noun, *self.attributes, *(sub.phrase for sub in self.sub_objects))
 
-
     @property
     def anchor_phrase(self) -> str:
         """The entity alone, as a prompt: "a black cat wearing sunglasses"."""
-        having = " and ".join(sub.phrase.text for sub in self.sub_objects)
-        words = " ".join((*(attribute.text for attribute in self.attributes), self.noun.text))
-        return " ".join(filter(None, (article(words, self.count), words, having)))
+        after = [attribute.text for attribute in self.attributes if attribute.text.split()[0].lower() in AFTER_NOUN]
+        before = [attribute.text for attribute in self.attributes if attribute.text not in after]
+        words = " ".join((*before, self.noun.text))
+        having = " and ".join(_joined(sub.phrase.text, not n) for n, sub in enumerate(self.sub_objects))
+        return " ".join(filter(None, (_article(words, self.count), words, *after, having)))
 
 
-def article(words: str, count: int = 1) -> str:
+AFTER_NOUN = MADE | {"of", "in"}
+
+
+def _joined(phrase: str, first: bool) -> str:
+    """A sub-object's phrase as it follows a noun: "has a hat" and "a hat" become "with a hat"."""
+    verb, _, rest = phrase.partition(" ")
+    if verb.lower() in PARTICIPLES:
+        return f"{PARTICIPLES[verb.lower()]} {rest}"
+    return f"with {phrase}" if first and verb.lower() not in HAVING else phrase
+
+
+def _article(words: str, count: int) -> str:
     """What stands before a noun phrase: a, an, the count, or nothing before a plural."""
     if count > 1:
         return str(count)
@@ -125,7 +140,7 @@ class EncoderTokens:
 class Binding:
     """A prompt understood: its entities, and where each of their words stands in each text encoder's sequence.
 
-    ``key`` names the conditioning made with this binding (it is in that conditioning's dict under ``CONDITIONING_KEY``);
+    ``key`` names the conditioning made with this binding: it is in that conditioning's dict under ``CONDITIONING_KEY``.
     ``prompt`` is what the user typed, ``text`` the same without weights and escapes, which all spans refer to.
     """
 

@@ -1,12 +1,15 @@
 """From tagged words to entities: which attribute belongs to which noun, and who wears, holds or has what.
 
-Covers what the parser published with SynGen and ToMe (arXiv 2306.08877, 2411.07132) covers, and differs on purpose: relative
-clauses of every noun are read, not the first noun's; the noun of "the dog is red" is the dog; sub-objects and possessives are found.
+Covers what the parser published with SynGen and ToMe (arXiv 2306.08877, 2411.07132) covers, and differs on purpose:
+relative clauses of every noun are read, not the first noun's; the noun of "the dog is red" is the dog; sub-objects and
+possessives are found.
 """
 
 from __future__ import annotations
 
-from typing import Any, Iterable
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
 
 from .binding import Entity, Phrase, Span, SubObject, with_unique_names
 from .excluded import Excluded
@@ -28,7 +31,7 @@ def find_entities(pipeline: Any, prompt: PlainPrompt, excluded: Excluded) -> tup
     phrases = noun_phrases(words)
     left_out = {n for n, phrase in enumerate(phrases) if _is_excluded(words, phrase, prompt.text, excluded)}
     relations = Relations(words, phrases, left_out)
-    lone = {n for n in set(range(len(phrases))) - left_out if _is_lone_embedding(words, phrases[n], relations, n, prompt)}
+    lone = {n for n in range(len(phrases)) if n not in left_out and _is_lone_embedding(words, n, relations, prompt)}
     builder = _Builder(words, phrases, relations, prompt.text)
     entities = [
         builder.entity(n)
@@ -55,8 +58,9 @@ def _is_excluded(words: list[Word], phrase: NounPhrase, text: str, excluded: Exc
     return bool(forms & excluded.background) and (placed or not described)
 
 
-def _is_lone_embedding(words: list[Word], phrase: NounPhrase, relations: Relations, n: int, prompt: PlainPrompt) -> bool:
+def _is_lone_embedding(words: list[Word], n: int, relations: Relations, prompt: PlainPrompt) -> bool:
     """An embedding that stands alone is a style or a quality more often than a thing."""
+    phrase = relations.phrases[n]
     return (
         words[phrase.head].span in prompt.embeddings
         and not phrase.determined
@@ -106,5 +110,10 @@ class _Builder:
 
 
 def _text(words: list[Word], indices: tuple[int, ...], text: str) -> str:
-    """The prompt's text over the words, with what stands between them."""
-    return text[words[indices[0]].span.start : words[indices[-1]].span.end]
+    """The prompt's text over the words; of what stands between them only commas and conjunctions."""
+    parts = [text[slice(*words[indices[0]].span)]]
+    for a, b in pairwise(indices):
+        joining = all(words[i].kind in ("conjunction", "punctuation") for i in range(a + 1, b))
+        gap = text[words[a].span.end : words[b].span.start] if joining else " "
+        parts += [gap, text[slice(*words[b].span)]]
+    return "".join(parts)

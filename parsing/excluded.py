@@ -1,19 +1,22 @@
-"""Nouns that name no thing an image shows at one place. They become no entities; what such a noun has becomes entities instead."""
+"""Nouns that name no thing an image shows at one place. They become no entities; what they have becomes entities
+instead."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 DEFAULT_EXCLUDED = """\
-top, bottom, side, left, right, front, middle, corner, distance, background, foreground, photo, photograph, photography, picture, image, \
-view, shot, closeup, close-up, scene, style, art, artwork, masterpiece, lighting, sunlight, quality, resolution, detail, focus, depth, \
-color, colour, shape, texture, design, size, hd, 4k, 8k, uhd, hdr, bokeh, atmosphere, mood, feeling, noise, dream, scent, language, skill, \
-one, night, day, morning, evening, time, moment, way, song, cycle, mystery, range, cry, speech, tone, thing, activity, air, beauty, idea, \
-condition, weather, nature, world, variety, lot
-of: back, center, centre, edge, end, part, painting, drawing, illustration, render, portrait, wallpaper, light, pair, couple, group, bunch, \
-set, piece, number, row, kind, type, sort, dozen
-background: sky, sea, ocean, water, wave, shore, mountain, hillside, field, meadow, grass, snow, street, airport, environment, space, \
-surface, area, place, interior, exterior, kitchen, bathroom, restroom, room, salon, wall, floor, ground, party, meal, shadow, advertisement"""
+top, bottom, side, left, right, front, middle, corner, distance, background, foreground, photo, photograph, \
+photography, picture, image, view, shot, closeup, close-up, scene, style, art, artwork, masterpiece, lighting, \
+sunlight, quality, resolution, detail, focus, depth, color, colour, shape, texture, design, size, hd, 4k, 8k, uhd, \
+hdr, bokeh, atmosphere, mood, feeling, noise, dream, scent, language, skill, one, night, day, morning, evening, \
+time, moment, way, song, cycle, mystery, range, cry, speech, tone, thing, activity, air, beauty, idea, condition, \
+weather, nature, world, variety, lot
+of: back, center, centre, edge, end, part, painting, drawing, illustration, render, portrait, wallpaper, light, \
+pair, couple, group, bunch, set, piece, number, row, kind, type, sort, dozen
+background: sky, sea, ocean, water, wave, shore, mountain, hillside, field, meadow, grass, snow, street, airport, \
+environment, space, surface, area, place, interior, exterior, kitchen, bathroom, restroom, room, salon, wall, \
+floor, ground, party, meal, shadow, advertisement"""
 """Includes the stop list of CoMat (arXiv 2404.03653), which leaves out what a detector cannot point at."""
 
 
@@ -21,8 +24,8 @@ surface, area, place, interior, exterior, kitchen, bathroom, restroom, room, sal
 class Excluded:
     """Words in lower case: left out ``always``, before "of" ("a pair of shoes"), or as ``background``.
 
-    A background is left out after a preposition ("on a street") and where nothing is said of it; named side by side with other
-    things and with an attribute of its own ("a blue dove and a white sky") it is an entity like them.
+    A background is left out after a preposition ("on a street") and where nothing is said of it; named side by side
+    with other things and with an attribute of its own ("a blue dove and a white sky") it is an entity like them.
     """
 
     always: frozenset[str]

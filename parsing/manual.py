@@ -12,8 +12,9 @@ from .lexicon import HAVING
 def read_entities(description: str, text: str) -> tuple[Entity, ...]:
     """Finds the described words in the prompt.
 
-    Entities are separated by ``|`` or line ends, a noun from what belongs to it by ``:``, phrases by ``,``. A noun written
-    again means its next occurrence and "dog 2" the second one; other words are looked for nearest to their noun.
+    Entities are separated by ``|`` or line ends, a noun from what belongs to it by ``:``, phrases by ``,``. A noun
+    written again means its next occurrence and "dog 2" the second one; other words are looked for nearest to their
+    noun.
 
     Args:
         description: in the syntax above.
@@ -26,7 +27,7 @@ def read_entities(description: str, text: str) -> tuple[Entity, ...]:
     finder = _Finder(text)
     nouns = [finder.next(noun) for noun, _ in entries]
     found = []
-    for noun, (_, parts) in zip(nouns, entries):
+    for noun, (_, parts) in zip(nouns, entries, strict=True):
         phrases = [finder.nearest(part, noun) for part in parts]
         if noun is not None and None not in phrases:
             found.append(_entity(noun, phrases))
@@ -38,7 +39,9 @@ def read_entities(description: str, text: str) -> tuple[Entity, ...]:
 def _split(entry: str) -> tuple[str, list[str]]:
     noun, _, rest = entry.partition(":")
     if not noun.strip():
-        raise ValueError(f'"{entry.strip()}" in "entities" has no noun before the colon. Write it like "cat: black, wearing a hat".')
+        raise ValueError(
+            f'"{entry.strip()}" in "entities" has no noun before the colon. Write it like "cat: black, wearing a hat".'
+        )
     return noun.strip(), [part.strip() for part in rest.split(",") if part.strip()]
 
 
@@ -100,4 +103,4 @@ class _Finder:
             return f'"{words}" once more (the prompt has it {times}x)'
         known = sorted({word.lower() for word in re.findall(r"\w[\w'-]*", self.text)})
         close = [match for word in words.lower().split() for match in get_close_matches(word, known, 1)]
-        return f'"{words}"' + (f' (nearest: {", ".join(close)})' if close else "")
+        return f'"{words}"' + (f" (nearest: {', '.join(close)})" if close else "")

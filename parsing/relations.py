@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from .lexicon import CLOTHES, COLORS, HAVING, HOLDING, LIVING, MATERIALS, WEARING
+from .lexicon import CLOTHES, COLORS, HAVING, HOLDING, LIVING, MADE, MATERIALS, WEARING
 from .phrases import NounPhrase
 from .tagging import Word
 
 COPULAS = {"be", "become", "look", "seem", "appear", "stay", "remain", "turn"}
 RELATIVE_PRONOUNS = {"that", "which", "who"}
+FINITE = ("VB", "VBD", "VBP", "VBZ")
 SKIPPED_BEFORE_VERB = ("auxiliary", "adverb", "punctuation")
 
 
 class Relations:
     """Found once, for all noun phrases of a prompt; phrases are referred to by their index.
 
-    ``predicates``: phrase -> attributes said of it elsewhere, as word indices. ``owners``: sub-object -> (phrase it belongs
-    to, index of the first word of "wearing a hat"). ``absorbed``: phrases that are said of another ("the car is a Ferrari").
+    ``predicates``: phrase -> attributes said of it elsewhere, as word indices. ``owners``: sub-object -> (phrase it
+    belongs to, index of the first word of "wearing a hat"). ``absorbed``: phrases that are said of another ("the car
+    is a Ferrari").
     """
 
     def __init__(self, words: list[Word], phrases: list[NounPhrase], excluded: set[int]):
@@ -32,7 +34,8 @@ class Relations:
             if word.kind == "possessive":
                 self._own(self.ending_at.get(i), self.starting_at.get(i + 1), i + 1)
             elif word.lower in HAVING - {"in"}:
-                self._own(self._owner(i), self._object(i), i)
+                finite = word.tag in FINITE
+                self._own(self._subject(i) if finite else self._owner(i), self._object(i), i)
             elif word.lower == "in":
                 self._dressed(i)
             elif word.lower == "of":
@@ -51,15 +54,20 @@ class Relations:
         return top if top != n else None
 
     def _own(self, owner: int | None, owned: int | None, first: int) -> None:
-        """Records a possession; a living thing is no sub-object ("a man with a dog"), and an excluded noun owns nothing."""
+        """Records a possession; a living thing is no sub-object ("a man with a dog"), and an excluded noun owns
+        nothing."""
         if owner is None or owned is None or owner >= owned or owner in self.excluded or owned in self.excluded:
             return
-        if not self._is(owned, LIVING):
+        if not self._lives(owned):
             self.owners[owned] = (owner, first)
 
     def _is(self, n: int, nouns: frozenset[str]) -> bool:
         head = self.words[self.phrases[n].head]
         return head.lower in nouns or head.lemma in nouns
+
+    def _lives(self, n: int) -> bool:
+        """A teddy bear does not."""
+        return self._is(n, LIVING) and len(self.phrases[n].noun) == 1
 
     def _object(self, i: int) -> int | None:
         while i + 1 < len(self.words) and self.words[i + 1].kind == "adverb" and i + 1 not in self.phrase_of:
@@ -69,7 +77,8 @@ class Relations:
     def _owner(self, i: int) -> int | None:
         """Whose hat it is in "... wearing a hat" and "... with a hat", for the verb or preposition at ``i``.
 
-        The phrase just before it, or one that phrase hangs on ("a cat on a mat with a hat") if the dependency parse says so.
+        The phrase just before it, or one that phrase hangs on ("a cat on a mat with a hat") if the dependency parse
+        says so.
         """
         chain = self._chain(i)
         parsed = self._parsed_owner(i)
@@ -79,7 +88,7 @@ class Relations:
         return None if after_verb else chain[0]
 
     def _subject(self, i: int) -> int | None:
-        """Of what a copula at ``i`` says something."""
+        """Of what a copula or finite verb at ``i`` says something."""
         chain = self._chain(i)
         parsed = self._parsed_owner(i)
         if parsed in chain:
@@ -104,10 +113,13 @@ class Relations:
         return chain
 
     def _skippable(self, i: int) -> bool:
-        return i not in self.phrase_of and (self.words[i].kind in SKIPPED_BEFORE_VERB or self.words[i].lower in RELATIVE_PRONOUNS)
+        return i not in self.phrase_of and (
+            self.words[i].kind in SKIPPED_BEFORE_VERB or self.words[i].lower in RELATIVE_PRONOUNS
+        )
 
     def _parsed_owner(self, i: int) -> int | None:
-        """What the dependency parse says: the noun the word hangs on, or the subject of the verb that it is or hangs on."""
+        """What the dependency parse says: the noun the word hangs on, or the subject of the verb that it is or hangs
+        on."""
         head = self.words[i].head
         if head < i and head in self.phrase_of:
             return self.phrase_of[head]
@@ -125,8 +137,9 @@ class Relations:
         """ "in a red dress" is worn; "in black" is an attribute."""
         owned = self._object(i)
         if owned is None:
-            return
-        if self._is(owned, CLOTHES):
+            if i + 1 < len(self.words) and self.words[i + 1].lower in COLORS and (owner := self._owner(i)) is not None:
+                self.predicates.setdefault(owner, []).append((i, i + 1))
+        elif self._is(owned, CLOTHES):
             self._own(self._owner(i), owned, i)
         elif self._is(owned, COLORS) and self.phrases[owned].noun == (i + 1,):
             self._absorb(self._owner(i), owned, i)
@@ -134,9 +147,9 @@ class Relations:
     def _made_of(self, i: int) -> None:
         """ "made of wood" and "of gold" are attributes."""
         owned = self.starting_at.get(i + 1)
-        if owned is None or not self._is(owned, MATERIALS) or self.phrases[owned].determined:
+        made = i > 0 and self.words[i - 1].lower in MADE
+        if owned is None or self.phrases[owned].determined or not (made or self._is(owned, MATERIALS)):
             return
-        made = i > 0 and self.words[i - 1].lower in ("made", "built", "carved")
         owner = self._owner(i - 1) if made else self.ending_at.get(i)
         self._absorb(owner, owned, i - 1 if made else i)
 
@@ -154,10 +167,13 @@ class Relations:
             return
         nominal = self.starting_at.get(i + 1)
         if nominal is not None:
-            if self.words[i].lemma in ("be", "become") and nominal not in self.excluded and not self._is(nominal, LIVING):
+            if (
+                self.words[i].lemma in ("be", "become")
+                and nominal not in self.excluded
+                and not self._lives(nominal)
+            ):
                 phrase = self.phrases[nominal]
-                first = next(k for k in range(phrase.start, phrase.end) if self.words[k].kind not in ("determiner", "number"))
-                self._absorb(subject, nominal, first)
+                self._absorb(subject, nominal, min(i for words in (*phrase.attributes, phrase.noun) for i in words))
             return
         said = self._predicate_words(i + 1)
         if said:
@@ -176,7 +192,7 @@ class Relations:
                 said.append(at)
             elif word.kind == "adverb" and leads_on:
                 said.append(at)
-            elif word.kind == "verb" and word.tag in ("VBN", "VBD") and word.lower not in HAVING and (closed or leads_on):
+            elif word.tag in ("VBN", "VBD") and word.lower not in HAVING and (closed or leads_on):
                 said += [at] if closed else []
             elif not (said and leads_on and (word.kind == "conjunction" or word.lower == ",")):
                 break
@@ -185,14 +201,15 @@ class Relations:
         return () if following in ("of", "to", "than") else tuple(said)
 
     def _continues(self, n: int) -> bool:
-        """Whether the phrase after sub-object ``n`` is one more: "wearing a hat and boots", but not "with a hat and a dog"."""
+        """Whether the phrase after sub-object ``n`` is one more: "wearing a hat and boots", not "with a hat and a
+        dog"."""
         this, after, owner = self.phrases[n], self.phrases[n + 1], self.owners[n][0]
         between = self.words[this.end : after.start]
         if n + 1 in self.owners or n + 1 in self.absorbed or n + 1 in self.excluded or not between:
             return False
         if any(word.kind not in ("conjunction", "punctuation") for word in between):
             return False
-        if self._is(n + 1, LIVING) or self.says_anything_of(n + 1):
+        if self._lives(n + 1) or self.says_anything_of(n + 1):
             return False
         link = self.words[self.owners[n][1]].lower
         if self._is(n, CLOTHES) and self._is(n + 1, CLOTHES) and link not in HOLDING:
@@ -200,8 +217,8 @@ class Relations:
         if not any(word.kind == "conjunction" for word in between):
             return False
         if not after.determined:
-            return not this.determined or self._is(owner, LIVING)
-        return link not in WEARING and self._is(owner, LIVING) and self.phrase_of.get(self.words[after.head].head) == n
+            return not this.determined or self.words[this.start].tag == "PRP$" or self._lives(owner)
+        return link not in WEARING and self._lives(owner) and self.phrase_of.get(self.words[after.head].head) == n
 
     def says_anything_of(self, n: int) -> bool:
         """Whether the phrase has predicates or owns something."""

@@ -29,9 +29,9 @@ def summary(binding: Binding) -> str:
     """What was understood, in plain words: entities and what belongs to them, their tokens, and what was left out."""
     lines = [line for number, entity in enumerate(binding.entities, 1) for line in _described(binding, entity, number)]
     for tokens in binding.encoders:
-        text, ends = len(tokens.of_kind("text", "embedding")), tokens.of_kind("end")
+        count, ends = len(tokens.of_kind("text", "embedding")), ", ".join(map(str, tokens.of_kind("end")))
         chunks = f" in {tokens.chunks} chunks" if tokens.chunks > 1 else ""
-        lines.append(f"{ENCODERS[tokens.encoder]}: {text} tokens{chunks}, end token at {', '.join(map(str, ends))} of {tokens.length}.")
+        lines.append(f"{ENCODERS[tokens.encoder]}: {count} tokens{chunks}, end token at {ends} of {tokens.length} rows.")
     lines.append(f"Read by: {binding.parser}.")
     return "\n".join((*lines, *(f"Note: {note}" for note in binding.notes)))
 

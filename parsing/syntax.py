@@ -1,9 +1,10 @@
-"""ComfyUI's prompt syntax: weights, nesting, escaped parentheses and ``embedding:name``, read as core's tokenizer reads them."""
+"""ComfyUI's prompt syntax (weights, nesting, escapes, ``embedding:name``), read as core's tokenizer reads it."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .binding import Span
 
@@ -15,10 +16,11 @@ ESCAPED = {"(": "\0open", ")": "\0close"}
 
 @dataclass(frozen=True)
 class PlainPrompt:
-    """A ``prompt`` as typed, and its ``text`` without syntax. ``weights`` and ``origins`` have one item per character of ``text``.
+    """A ``prompt`` as typed, and its ``text`` without syntax.
 
-    ``origins`` are indices into what the user typed. ``embeddings`` are the spans of ``text`` that read
-    ``embedding:name``. Where core tokenizes two adjoining words apart ("(red)car"), ``text`` has a space between them.
+    ``weights`` and ``origins`` have one item per character of ``text``; origins are indices into ``prompt``.
+    ``embeddings`` are the spans of ``text`` that read ``embedding:name``. Where core tokenizes two adjoining words
+    apart, as in "(red)car", ``text`` has a space between them.
     """
 
     prompt: str
@@ -68,7 +70,9 @@ def embedding_spans(segment: str) -> list[Span]:
         rest = segment[start + len(EMBEDDING) :]
         following = re.split(rf"(?<=\s){EMBEDDING}", rest)[0]
         if not following.strip():
-            raise ValueError(f'"{EMBEDDING}" in the prompt has no name after it. Write the file name, as in "{EMBEDDING}my_style".')
+            raise ValueError(
+                f'"{EMBEDDING}" in the prompt has no name after it. Write the file name, as in "{EMBEDDING}my_style".'
+            )
         word = re.match(r"(\s*)(\S+)", rest)
         name = re.split(r"[<\[]", word[2])[0]
         spans.append(Span(start, start + len(EMBEDDING) + len(word[1]) + len(name.strip(","))))
@@ -117,7 +121,7 @@ def _split_at_groups(characters: Characters) -> list[Characters]:
             if level == 0:
                 cuts.append(i + 1)
     cuts.append(len(characters))
-    return [characters[a:b] for a, b in zip(cuts, cuts[1:]) if a < b]
+    return [characters[a:b] for a, b in pairwise(cuts) if a < b]
 
 
 def _number(text: str) -> float | None:

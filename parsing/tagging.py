@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from .binding import Span
+from .lexicon import POSTURES, PRONOUNS
 from .syntax import PlainPrompt
 
 EMBEDDING_WORD = "object"
@@ -31,7 +33,8 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Word:
-    """A word of the prompt. ``lower`` and ``lemma`` are in lower case; ``head`` is the index of its syntactic head."""
+    """A word of the prompt. ``lower`` and ``lemma`` are in lower case; ``head`` is the index of its syntactic head;
+    ``proper`` says that it is tagged and written as a name."""
 
     span: Span
     lower: str
@@ -40,6 +43,7 @@ class Word:
     tag: str
     head: int
     relation: str
+    proper: bool
 
 
 def tag(pipeline: Any, prompt: PlainPrompt) -> list[Word]:
@@ -47,9 +51,22 @@ def tag(pipeline: Any, prompt: PlainPrompt) -> list[Word]:
     spans = _word_spans(pipeline, prompt)
     embeddings = set(prompt.embeddings)
     words = [EMBEDDING_WORD if span in embeddings else prompt.text[slice(*span)] for span in spans]
-    spaces = [after.start > span.end for span, after in zip(spans, spans[1:])] + [False]
+    spaces = [after.start > span.end for span, after in pairwise(spans)] + [False]
     doc = pipeline(_document(pipeline, words, spaces))
-    return [_word(token, span, prompt.text) for token, span in zip(doc, spans)]
+    return _with_posture_verbs([_word(token, span, prompt.text) for token, span in zip(doc, spans, strict=True)])
+
+
+def _with_posture_verbs(words: list[Word]) -> list[Word]:
+    """Makes the only verb of "a dog and a cat rest on ..." one where the tagger took it for a noun."""
+    kinds = {word.kind for word in words}
+    if "conjunction" not in kinds or kinds & {"verb", "auxiliary"}:
+        return words
+    return [
+        replace(word, kind="verb", tag="VBP")
+        if word.lower in POSTURES and before.kind == "noun" and word.kind == "noun" and after.kind == "preposition"
+        else word
+        for before, word, after in zip(words[:1] + words[:-1], words, words[1:] + words[-1:], strict=True)
+    ]
 
 
 def _document(pipeline: Any, words: list[str], spaces: list[bool]) -> Any:
@@ -72,8 +89,12 @@ def _word_spans(pipeline: Any, prompt: PlainPrompt) -> list[Span]:
 
 def _word(token: Any, span: Span, text: str) -> Word:
     kind = KINDS.get(token.pos_, "other")
+    if kind == "pronoun" and token.lower_ not in PRONOUNS:
+        kind = "noun"
     if token.tag_ in ("PRP$", "WP$"):
         kind = "determiner"
     if token.tag_ == "POS":
         kind = "possessive"
-    return Word(span, text[slice(*span)].lower(), token.lemma_.lower(), kind, token.tag_, token.head.i, token.dep_)
+    written = text[slice(*span)]
+    proper = token.pos_ == "PROPN" and written[:1].isupper()
+    return Word(span, written.lower(), token.lemma_.lower(), kind, token.tag_, token.head.i, token.dep_, proper)

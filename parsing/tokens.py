@@ -6,8 +6,9 @@ Works on the tokenizer's own output, so it follows whatever core did about chunk
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 from .binding import EncoderTokens, Row, Span
 from .syntax import PlainPrompt
@@ -17,7 +18,7 @@ WORD_END = "</w>"
 UNCURLED = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
 
 Token = tuple[Any, float, int]
-"""One item of ``clip.tokenize(text, return_word_ids=True)``: vocabulary id or embedding vector, weight, word id (0: special)."""
+"""Of ``clip.tokenize(text, return_word_ids=True)``: vocabulary id or embedding vector, weight, word id (0: special)."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,22 @@ def supported(encoders: Sequence[str]) -> None:
     unknown = [key for key in encoders if key not in ENCODERS]
     if unknown or not encoders:
         raise ValueError(
-            f"This CLIP has the text encoders {', '.join(encoders) or 'none'}. Binding works on the CLIP encoders of SD1.x (l), "
-            f"SD2.x (h) and SDXL (l and g); T5 and language-model encoders (SD3, Flux, ...) are not supported."
+            f"This CLIP has the text encoders: {', '.join(encoders) or 'none'}. Binding works on those of SD1.x (l), "
+            "SD2.x (h) and SDXL (l, g); T5 and language-model encoders (SD3, Flux, ...) are not supported."
         )
 
 
-def align(tokens: Mapping[str, list[list[Token]]], vocabularies: Mapping[str, Vocabulary], prompt: PlainPrompt) -> tuple[EncoderTokens, ...]:
+def align(
+    tokens: Mapping[str, list[list[Token]]], vocabularies: Mapping[str, Vocabulary], prompt: PlainPrompt
+) -> tuple[EncoderTokens, ...]:
     """The rows of every encoder, each with the characters it stands for.
 
     Raises:
         ValueError: an unsupported encoder, or tokens that do not spell the prompt.
     """
     supported(list(tokens))
-    return tuple(
-        EncoderTokens(key, tuple(_rows(tokens[key], vocabularies[key], prompt, key))) for key in sorted(tokens, reverse=True)
-    )
+    order = [key for key in ENCODERS if key in tokens]
+    return tuple(EncoderTokens(key, tuple(_rows(tokens[key], vocabularies[key], prompt, key))) for key in order)
 
 
 def _rows(chunks: list[list[Token]], vocabulary: Vocabulary, prompt: PlainPrompt, encoder: str) -> list[Row]:
@@ -117,7 +119,7 @@ class _Walker:
                 at = embedding.end
                 continue
             end = _cluster_end(text, at)
-            form = next((f for f in _forms(text[at:end]) if stream.startswith(f, here)), None)
+            form = next((f for f in written_forms(text[at:end]) if stream.startswith(f, here)), None)
             if form is None and not _silent(text[at:end]):
                 break
             for owner in owners[here : here + len(form or b"")]:
@@ -133,12 +135,12 @@ class _Walker:
 
     def _spelled(self, text: str, stream: bytes) -> bool:
         """Whether ``embedding:name`` was tokenized as words, as core does when it has no embeddings folder."""
-        spelled = b"".join(_forms(cluster)[0] for cluster in text.split())
+        spelled = b"".join(written_forms(cluster)[0] for cluster in text.split())
         return stream.startswith(spelled)
 
 
 def _cluster_end(text: str, start: int) -> int:
-    """End of the shortest run of characters from ``start`` that Unicode composition (NFC) does not join to what follows."""
+    """End of the shortest run of characters from ``start`` that Unicode's NFC does not join to what follows."""
     end = start + 1
     while end < len(text) and _composed(text[start : end + 1]) != _composed(text[start:end]) + _composed(text[end]):
         end += 1
@@ -149,7 +151,7 @@ def _composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _forms(text: str) -> tuple[bytes, ...]:
+def written_forms(text: str) -> tuple[bytes, ...]:
     """How the tokenizer may have written the characters: composed and lower-cased one by one; the second form is what
     older tokenizers with ftfy make of ligatures and curly quotes."""
     lowered = "".join(char.lower() for char in _composed(text))

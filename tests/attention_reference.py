@@ -15,7 +15,7 @@ import torch
 
 
 def bind(part, clip, prompt: str, entities: str) -> SimpleNamespace:
-    """A prompt bound by the node with the manual syntax; gives ``conditioning``, ``binding``, ``embedding``, ``groups``."""
+    """A prompt bound by the node with the manual syntax: ``conditioning``, ``binding``, ``embedding``, ``groups``."""
     with torch.inference_mode():
         conditioning, binding, _ = part("nodes.prompt").SBBindPrompt.execute(clip, prompt, entities).args
     groups = [binding.group(entity) for entity in binding.entities]
@@ -50,7 +50,8 @@ class Reference:
     def _begin(self, module, args, kwargs):
         sigma = float(kwargs["transformer_options"]["sigmas"].max())
         context = kwargs["context"].float().clone()
-        self.calls.append(SimpleNamespace(sigma=sigma, context=context, seen=defaultdict(dict), size=args[0].shape[-2:]))
+        size = tuple(args[0].shape[-2:])
+        self.calls.append(SimpleNamespace(sigma=sigma, context=context, seen=defaultdict(dict), size=size))
 
     def _keep(self, name: str):
         layer, _, projection = name.rpartition(".")
@@ -103,7 +104,9 @@ class Reference:
         return (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1).mean(1)
 
 
-def sample(comfy, model, positive, negative, *, size=(16, 16), batch=1, steps=2, sampler="euler", cfg=4.0, seed=1, **options):
+def sample(
+    comfy, model, positive, negative, *, size=(16, 16), batch=1, steps=2, sampler="euler", cfg=4.0, seed=1, **options
+):
     """Core's KSampler on latents of ``size`` cells; returns the LATENT."""
     latent = {"samples": options.pop("latent", torch.zeros(batch, 4, *size))}
     scheduler = options.pop("scheduler", "normal")
@@ -114,10 +117,22 @@ def sample(comfy, model, positive, negative, *, size=(16, 16), batch=1, steps=2,
     return out
 
 
-def record(part, model, bound, *, record="entities", words="", resolution="all", start=0.0, end=1.0, keep=None, point=None):
-    """The node's own doing: (recording MODEL, maps)."""
+def record(
+    part, model, bound, *, record="entities", words="", resolution="all", start=0.0, end=1.0, keep=None, point=None
+):
+    """What Record Attention does: (recording MODEL, maps)."""
+    aggregation = "keep steps" if keep else "mean over steps"
     output = part("nodes.attention").SBRecordAttention.execute(
-        model, bound.binding, record, words, resolution, start, end, "keep steps" if keep else "mean over steps", keep or 1,
-        point is not None, *(point or (0.5, 0.5)),
-    )  # fmt: skip
+        model,
+        bound.binding,
+        record,
+        words,
+        resolution,
+        start,
+        end,
+        aggregation,
+        keep or 1,
+        point is not None,
+        *(point or (0.5, 0.5)),
+    )
     return output.args

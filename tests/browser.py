@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from playwright.sync_api import Browser, Page, Playwright
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome", "microsoft-edge", "msedge")
+WEB = Path(__file__).resolve().parent.parent / "web"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome", "microsoft-edge")
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-EXTENSION_FILES = ("semantic_binding.js", "node_panel.js", "binding_panel.js", "score_panel.js")
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Workflow.Persist": False,
@@ -31,6 +33,10 @@ RUN = """async () => {
     await app.queuePrompt(0);
     return await ended;
 }"""
+
+
+PANEL_TEXT = """id => app.rootGraph.getNodeById(id).widgets
+    .find(widget => widget.name === "semantic_binding_panel").element.innerText"""
 
 
 def browser_path() -> str | None:
@@ -52,7 +58,7 @@ class Frontend:
         page.on("pageerror", lambda error: self._note("error", error.stack or str(error), ""))
 
     def _note(self, kind: str, text: str, url: str) -> None:
-        if kind in ("error", "warning") and any(name in text + url for name in EXTENSION_FILES):
+        if kind in ("error", "warning") and any(file.name in text + url for file in WEB.iterdir()):
             self.complaints.append(f"{kind}: {text} {url}")
 
     def load(self, workflow: dict, name: str = "test") -> None:
@@ -74,14 +80,11 @@ class Frontend:
 
     def panel(self, node_id: int) -> str:
         """The text on the panel that this pack adds to a node."""
-        return self.page.evaluate(
-            """id => app.rootGraph.getNodeById(id).widgets.find(w => w.name === "semantic_binding_panel").element.innerText""",
-            node_id,
-        )
+        return self.page.evaluate(PANEL_TEXT, node_id)
 
 
 @contextmanager
-def frontend(browser: Browser, url: str, size: tuple[int, int] = (1600, 1000), **settings: object) -> Iterator[Frontend]:
+def frontend(browser: Browser, url: str, size: tuple[int, int] = (1600, 1000), **settings: Any) -> Iterator[Frontend]:
     """The frontend of a server in a fresh browser profile; nothing outside the server can be reached from it."""
     requests.post(f"{url}/settings", json=SETTINGS | settings, timeout=10).raise_for_status()
     context = browser.new_context(viewport={"width": size[0], "height": size[1]})

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import logging
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def load_file(path: Path, name: str) -> ModuleType:
-    """A module by its file, under a name that cannot meet ComfyUI's top-level modules."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-headless = load_file(ROOT / "demo" / "server.py", "semantic_binding_server")
+from clone import ROOT, headless
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

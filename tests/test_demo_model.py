@@ -120,34 +120,34 @@ def test_clip_set_last_layer(run_graph):
     assert (other - same).abs().max() > 0.01
 
 
-def denoising_error(part, loader, count=20):
+def denoising_error(model, clip, clean, captions):
     """Mean squared error of the noise that the model finds in noised scenes, at three noise levels."""
     import torch
 
-    images, captions = render_scenes(part, count)
-    model, clip, vae = loader.load_model(), loader.load_clip(), loader.load_vae()
-    clean = model.model.process_latent_in(vae.encode(images))
     context = torch.cat([clip.encode_from_tokens(clip.tokenize(caption)) for caption in captions])
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     errors = []
     for timestep in (300.0, 600.0, 800.0):
-        sigma = model.model.model_sampling.sigma(torch.tensor([timestep])).repeat(count)
-        noised = clean + noise * sigma.view(-1, 1, 1, 1)
-        denoised = model.model.apply_model(noised, sigma, c_crossattn=context)
-        errors.append(((denoised - clean) / sigma.view(-1, 1, 1, 1)).square().mean())
+        sigma = model.model.model_sampling.sigma(torch.tensor([timestep])).view(-1, 1, 1, 1)
+        denoised = model.model.apply_model(
+            clean + noise * sigma, sigma.flatten().repeat(len(clean)), c_crossattn=context
+        )
+        errors.append(((denoised - clean) / sigma).square().mean())
     return float(torch.stack(errors).mean())
 
 
-def test_head_counts_are_those_of_the_training(part, loader, inference, monkeypatch):
-    """Shapes do not tell head counts, and a wrong one loads without a word; only the weights' own work tells them apart."""
-    right = denoising_error(part, loader)
+def test_head_counts_are_those_of_the_training(part, loader, demo, inference, monkeypatch):
+    """A wrong head count has the same shapes and loads without a word; only the work of the weights tells."""
+    images, captions = render_scenes(part, 16)
+    clean = demo["model"].model.process_latent_in(demo["vae"].encode(images))
+    right = denoising_error(demo["model"], demo["clip"], clean, captions)
     for heads in (2, 8):
         with monkeypatch.context() as patch:
             patch.setitem(loader.DemoConfig.unet_extra_config, "num_heads", heads)
-            assert denoising_error(part, loader) > right
+            assert denoising_error(loader.load_model(), demo["clip"], clean, captions) > right
         with monkeypatch.context() as patch:
             patch.setitem(loader.TEXT_CONFIG, "num_attention_heads", heads)
-            assert denoising_error(part, loader) > right
+            assert denoising_error(demo["model"], loader.load_clip(), clean, captions) > right
 
 
 def test_training_a_lora_and_loading_it_again(part, run_graph, give, comfy):
@@ -260,7 +260,8 @@ def test_previews_have_the_pictures_colours(part, demo, loader, inference, monke
     latent = demo["model"].model.process_latent_in(demo["vae"].encode(images))
     shown = np.asarray(previewer.decode_latent_to_preview(latent), np.float32) / 255.0
     small = images[0].reshape(16, 8, 16, 8, 3).mean((1, 3)).numpy()
-    assert np.abs(shown - small).mean() < 0.1
+    assert np.abs(shown - small).mean() < 0.2
+    assert np.corrcoef(shown.flatten(), small.flatten())[0, 1] > 0.7
 
 
 def test_loading_again_is_cheap_and_changes_nothing_global(run_graph, comfy, loader):
@@ -287,6 +288,12 @@ def test_loading_again_is_cheap_and_changes_nothing_global(run_graph, comfy, loa
 
 def test_weights_file_is_small(loader):
     assert loader.WEIGHTS.stat().st_size <= 25 * 1024 * 1024
+
+
+def test_weights_of_other_head_counts(loader, monkeypatch):
+    monkeypatch.setattr(loader, "UNET_HEADS", 8)
+    with pytest.raises(ValueError, match="other head counts"):
+        loader.read_weights()
 
 
 def test_missing_weights(loader, tmp_path):
@@ -323,14 +330,16 @@ def test_weights_of_something_else(loader, tmp_path):
     ("part_name", "load"), [("UNet", "load_model"), ("text encoder", "load_clip"), ("autoencoder", "load_vae")]
 )
 def test_weights_that_do_not_fit(loader, tmp_path, part_name, load):
+    from safetensors import safe_open
     from safetensors.torch import save_file
 
     prefix = {"UNet": loader.UNET_PREFIX, "text encoder": loader.TEXT_PREFIX, "autoencoder": loader.VAE_PREFIX}[
         part_name
     ]
-    weights = loader.read_weights()
+    with safe_open(loader.WEIGHTS, "pt") as file:
+        weights, metadata = {name: file.get_tensor(name) for name in loader.read_weights()}, file.metadata()
     del weights[next(name for name in sorted(weights) if name.startswith(prefix) and name.endswith(".weight"))]
     path = tmp_path / "model.safetensors"
-    save_file(weights, path)
-    with pytest.raises(ValueError, match=f"do not fit its {part_name}; of the 1 tensors"):
+    save_file(weights, path, metadata)
+    with pytest.raises(ValueError, match=f"do not fit its {part_name}; of 1 tensors"):
         getattr(loader, load)(path)

@@ -1,6 +1,7 @@
 """The engine's life in a run: what it leaves alone, what it leaves behind, and what it refuses."""
 
 import copy
+import pathlib
 import subprocess
 import sys
 
@@ -39,8 +40,10 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "dpmpp_sde", "uni_pc"])
-@pytest.mark.parametrize("layout", ["sd1", "sdxl"])
+@pytest.mark.parametrize(
+    ("layout", "sampler"),
+    [("sd1", "euler"), ("sd1", "dpmpp_sde"), ("sd1", "uni_pc"), ("sd2", "heun"), ("sdxl", "euler")],
+)
 def test_recorded_images_are_bit_identical(comfy, part, tiny, layout, sampler):
     loaded = tiny(layout)
     loaded.bound, loaded.negative = bind(part, loaded.clip, PROMPT, ENTITIES), encode(loaded.clip, "bad")
@@ -68,7 +71,8 @@ tiny_models.write_checkpoint("sd1", path)
 def images():
     with torch.inference_mode():
         model, clip, vae, _ = load_checkpoint_guess_config(str(path))
-        positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a (red:1.2) cat", ""))
+        encode = lambda text: clip.encode_from_tokens_scheduled(clip.tokenize(text))
+        positive, negative = encode("a (red:1.2) cat"), encode("")
         latent = sample(SimpleNamespace(nodes=nodes), model, positive, negative)
         return vae.decode(latent["samples"])
 before = images()
@@ -81,10 +85,13 @@ assert before.std() > 0.01
 
 def test_pack_in_place_but_unused_changes_nothing(comfy, pack, tmp_path):
     """In a process of its own: the same images before and after ComfyUI loads the pack."""
-    tests = __file__.rpartition("/")[0]
-    comfyui, root = comfy.nodes.__file__.rpartition("/")[0], tests.rpartition("/")[0]
+    tests = pathlib.Path(__file__).parent
+    folders = pathlib.Path(comfy.nodes.__file__).parent, tests.parent, tests, tmp_path
     done = subprocess.run(
-        [sys.executable, "-c", UNUSED, comfyui, root, tests, str(tmp_path)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", UNUSED, *map(str, folders)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -227,9 +234,7 @@ def test_tiled_sampling_is_refused(comfy, part, sd1):
     """A node that runs the model on parts of the latent: where they belong cannot be known."""
 
     def tiled(apply_model, args):
-        halves = [
-            apply_model(part, args["timestep"], **args["c"]) for part in args["input"].split(4, dim=-1)
-        ]
+        halves = [apply_model(part, args["timestep"], **args["c"]) for part in args["input"].split(4, dim=-1)]
         return torch.cat(halves, -1)
 
     model, _ = record(part, sd1.model, sd1.bound)
@@ -244,22 +249,22 @@ def test_unsupported_models_are_refused(comfy, part, sd1):
     from comfy import supported_models as stock
     from comfy.model_patcher import ModelPatcher
 
-    flux = stock.Flux(
-        {
-            "image_model": "flux", "in_channels": 16, "out_channels": 16, "patch_size": 2, "vec_in_dim": 16,
-            "context_in_dim": 32, "hidden_size": 32, "mlp_ratio": 2.0, "num_heads": 2, "depth": 1,
-            "depth_single_blocks": 1, "axes_dim": [4, 6, 6], "theta": 10000, "qkv_bias": True, "guidance_embed": False,
-        }
-    )  # fmt: skip
-    video = stock.SVD_img2vid(
-        {
-            **stock.SVD_img2vid.unet_config, "image_size": 32, "in_channels": 8, "out_channels": 4, "num_res_blocks": [1, 1],
-            "channel_mult": [1, 1], "transformer_depth": [1, 1], "transformer_depth_output": [1] * 4, "context_dim": 32,
-            "transformer_depth_middle": 1, "use_spatial_transformer": True, "model_channels": 32, "use_temporal_resblock": True,
-            "num_classes": "sequential", "legacy": False, "num_head_channels": 16, "num_heads": -1,
-        }
-    )  # fmt: skip
-    for config, names in ((flux, "Flux, network Flux"), (video, "SVD_img2vid, network UNetModel")):
+    flux = {
+        **{"image_model": "flux", "in_channels": 16, "out_channels": 16, "patch_size": 2, "vec_in_dim": 16},
+        **{"context_in_dim": 32, "hidden_size": 32, "mlp_ratio": 2.0, "num_heads": 2, "depth": 1},
+        **{"depth_single_blocks": 1, "axes_dim": [4, 6, 6], "theta": 10000, "qkv_bias": True, "guidance_embed": False},
+        "txt_ids_dims": [],
+    }
+    video = {
+        **stock.SVD_img2vid.unet_config,
+        **{"image_size": 32, "in_channels": 8, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1]},
+        **{"channel_mult": [1, 1], "transformer_depth": [1, 1], "transformer_depth_output": [1] * 4},
+        **{"transformer_depth_middle": 1, "context_dim": 32, "use_spatial_transformer": True, "legacy": False},
+        "video_kernel_size": [3, 1, 1],
+        **{"use_temporal_resblock": True, "num_classes": "sequential", "num_head_channels": 16, "num_heads": -1},
+    }
+    cases = (stock.Flux(flux), "Flux, network Flux"), (stock.SVD_img2vid(video), "SVD_img2vid, network UNetModel")
+    for config, names in cases:
         config.set_inference_dtype(torch.float32, None)
         config.optimizations = {}
         network = config.get_model({})
@@ -298,3 +303,23 @@ def test_copy_of_the_options_still_records_for_the_same_viewers(comfy, part, sd1
     clone = model.clone()
     clone.model_options = copy.deepcopy(model.model_options)
     assert maps.find(run(comfy, sd1, clone)).labels == ("cat", "dog")
+
+
+PURE = """
+import sys, types
+package = types.ModuleType("package")
+package.__path__ = [sys.argv[1]]
+sys.modules["package"] = package
+import importlib
+for name in sys.argv[2:]:
+    importlib.import_module(f"package.attention.{name}")
+assert "comfy" not in sys.modules
+"""
+
+
+def test_the_mathematics_needs_no_comfyui(pack):
+    root = pathlib.Path(__file__).parent.parent
+    knowing = {"__init__", "engine", "layers", "files"}
+    names = sorted({path.stem for path in (root / "attention").glob("*.py")} - knowing)
+    assert "recorder" in names
+    subprocess.run([sys.executable, "-c", PURE, str(root), *names], check=True, cwd=root.parent)

@@ -275,9 +275,7 @@ def graph(tiny):
         "record": node("SBRecordAttention", model=MODEL, binding=["bind", 1], **recording),
         "sample": node("KSampler", model=["record", 0], positive=["bind", 0], seed=1, **sampling),
         "decode": node("VAEDecode", samples=["sample", 0], vae=["model", 2]),
-        "show": node(
-            "SBPreviewAttention", maps=["record", 1], latent=["sample", 0], images=["decode", 0], **preview
-        ),
+        "show": node("SBPreviewAttention", maps=["record", 1], latent=["sample", 0], images=["decode", 0], **preview),
     }
 
 
@@ -361,7 +359,7 @@ def test_wrong_wiring(run_graph, graph):
     graph["show"]["inputs"]["latent"] = ["empty", 0]
     fails("has not been sampled|not returned by any")
     graph["show"]["inputs"]["latent"] = latent
-    graph["sample"]["inputs"]["model"] = MODEL
+    graph["sample"]["inputs"].update(model=MODEL, seed=7)
     fails("has not been sampled|not returned by any")
     graph["sample"]["inputs"]["model"] = ["record", 0]
     graph["sample"]["inputs"]["positive"] = ["negative", 0]

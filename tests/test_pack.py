@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from clone import ROOT, headless
+
 SNAPSHOT = ROOT / "tests" / "snapshots" / "schemas.json"
 SKIPPED = {".git", ".dev", "output", "__pycache__", ".pytest_cache", ".ruff_cache"}
 
@@ -54,9 +55,7 @@ def start_up(tmp_path_factory) -> dict:
     base = tmp_path_factory.mktemp("start")
     renamed = base / "renamed-1.0 copy"
     renamed.symlink_to(ROOT, target_is_directory=True)
-    from semantic_binding_server import comfyui_folder
-
-    command = [sys.executable, "-c", START_UP, str(comfyui_folder()), str(base), str(ROOT), str(renamed)]
+    command = [sys.executable, "-c", START_UP, str(headless.comfyui_folder()), str(base), str(ROOT), str(renamed)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -118,6 +117,12 @@ def test_every_node_is_used_by_a_workflow(published):
     assert not set(published) - used
 
 
+def test_the_readme_lists_every_node(published):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for told in published.values():
+        assert f"| **{told['display_name']}** |" in readme, told["display_name"]
+
+
 def test_loading_the_pack_takes_less_than_half_a_second(start_up):
     assert start_up["loaded"]
     assert start_up["seconds"] < 0.5
@@ -148,10 +153,8 @@ def test_registry_metadata_is_what_comfyui_reads(comfy):
 
 
 def test_requirements_are_not_those_of_comfyui_and_pin_nothing():
-    from semantic_binding_server import comfyui_folder
-
     own = (ROOT / "requirements.txt").read_text("utf-8").split()
-    theirs = re.findall(r"^[A-Za-z0-9_.-]+", (comfyui_folder() / "requirements.txt").read_text("utf-8"), re.M)
+    theirs = re.findall(r"^[A-Za-z0-9_.-]+", (headless.comfyui_folder() / "requirements.txt").read_text("utf-8"), re.M)
     for line in own:
         name, bound = re.fullmatch(r"([a-z0-9-]+)(>=[0-9.]+)", line).groups()
         assert name not in theirs and bound
@@ -172,5 +175,9 @@ def test_source_files_are_small():
 
 
 def test_the_linter_finds_nothing():
-    checked = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=ROOT, capture_output=True)
+    checked = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise", "."],
+        cwd=ROOT,
+        capture_output=True,
+    )
     assert checked.returncode == 0, checked.stdout.decode()[-3000:]

@@ -9,7 +9,7 @@ from attention_reference import Reference, bind, encode, record, sample
 
 TOLERANCE = 1e-4
 PROMPT, ENTITIES = "a red cat and a blue dog", "cat: red | dog: blue"
-SAMPLERS = ["euler", "euler_ancestral", "heun", "dpm_2", "dpmpp_2m", "dpmpp_sde", "dpmpp_2m_sde", "uni_pc", "lcm", "ddim"]
+SAMPLERS = ["euler", "euler_ancestral", "heun", "dpm_2", "dpmpp_2m", "dpmpp_sde", "dpmpp_2m_sde", "uni_pc", "lcm"]
 
 
 def prepared(tiny, part, layout):
@@ -256,6 +256,18 @@ def test_stock_model_patches(comfy, part, sd1, name):
     check(recording, reference, sd1.bound)
 
 
+def test_layers_that_work_on_a_shrunken_grid(comfy, part, sd1):
+    """PatchModelAddDownscale halves the grid of deep layers in early steps: their maps are brought to their own."""
+    from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
+
+    model = PatchModelAddDownscale.execute(sd1.model, 3, 2.0, 0.0, 0.35, True, "bicubic", "bicubic").args[0]
+    recording, reference = recorded(comfy, part, sd1, model=model, steps=3)
+    sizes = [{seen["to_q"].shape[1] for seen in call.seen.values()} for call in reference.calls]
+    assert min(sizes[0]) < min(sizes[-1])
+    assert [tuple(grid.maps.shape[-2:]) for grid in recording.grids] == [(16, 16), (8, 8), (4, 4), (2, 2)]
+    assert all(0 < grid.maps.min() <= grid.maps.max() < 1 for grid in recording.grids)
+
+
 @pytest.mark.parametrize("name", ["PAG", "SAG"])
 def test_extra_passes_of_guidance_are_not_recorded(comfy, part, sd1, name):
     """They run the model once more at the same noise level, with altered attention or on an altered latent."""
@@ -266,7 +278,7 @@ def test_extra_passes_of_guidance_are_not_recorded(comfy, part, sd1, name):
     settings = {"PAG": (3.0,), "SAG": (0.5, 2.0)}[name]
     model = node.execute(sd1.model, *settings).args[0]
     bound, plain = (sd1.bound.conditioning, sd1.negative) if name == "PAG" else (sd1.negative, sd1.bound.conditioning)
-    recording, reference = recorded(comfy, part, sd1, model=model, positive=bound, negative=plain, size=(64, 64))
+    recording, reference = recorded(comfy, part, sd1, model=model, positive=bound, negative=plain)
     assert [len(call.context) for call in reference.calls] == [2, 1, 2, 1]
     check(recording, reference, sd1.bound, calls=reference.calls[::2])
 
@@ -334,7 +346,7 @@ def test_self_attention_of_a_point_under_hypertile_is_refused(comfy, part, sd1):
     model = stock_nodes()["HyperTile"](sd1.model)[0]
     model, _ = record(part, model, sd1.bound, resolution="latent", point=(0.5, 0.5))
     with pytest.raises(ValueError, match="tiled or merged the self-attention"):
-        sample(comfy, model, sd1.bound.conditioning, sd1.negative, size=(64, 64))
+        sample(comfy, model, sd1.bound.conditioning, sd1.negative)
 
 
 def test_half_precision_is_recorded_in_single(part):
@@ -385,10 +397,10 @@ def test_auto_resolution(part, sd1, tiny):
     assert levels("auto", sdxl, 16, 16) == {1}
 
 
-def test_resolution_the_model_does_not_have(comfy, part, tiny):
+def test_resolution_the_model_does_not_have(part, tiny):
     loaded = prepared(tiny, part, "sdxl")
     with pytest.raises(ValueError, match='no attention layers at resolution "latent".* latent/2, latent/4'):
-        recorded(comfy, part, loaded, settings={"resolution": "latent"})
+        record(part, loaded.model, loaded.bound, resolution="latent")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,19 @@ PAIR = (RED_CIRCLE, BLUE_SQUARE)
 PLACES = ((32.0, 40.0), (92.0, 44.0), (60.0, 98.0))
 
 
+@pytest.fixture
+def give(comfy, monkeypatch):
+    """``give(TestImage=images)``: a graph of nodes of these types, each with the value as its output."""
+    from given import giving_node
+
+    def _give(**values):
+        for name, value in values.items():
+            monkeypatch.setitem(comfy.nodes.NODE_CLASS_MAPPINGS, name, giving_node(value))
+        return {name: {"class_type": name, "inputs": {}} for name in values}
+
+    return _give
+
+
 @pytest.fixture(scope="module")
 def world(part):
     return part("demo.world")
@@ -235,3 +248,101 @@ def test_random_scenes_are_right_and_exchanged_colours_are_swaps(part, world, sc
             verdicts[name].append(score.judge(wanted, detect(image)).verdict)
     assert verdicts["as asked"].count("ok") >= 99
     assert verdicts["exchanged"].count("swap") >= 99
+
+
+def score_graph(images, binding, give):
+    inputs = {"image": ["TestImage", 0], "binding": ["TestBinding", 0]}
+    return give(TestImage=images, TestBinding=binding) | {"score": {"class_type": "SBScoreBinding", "inputs": inputs}}
+
+
+def test_node_judges_a_batch(run_graph, give, bind, draw):
+    import torch
+
+    images = [draw(RED_CIRCLE, BLUE_SQUARE), draw(RED_CIRCLE, ("square", "red", None)), draw(RED_CIRCLE)]
+    binding = bind(("circle", ["red"], [], 1), ("square", ["blue"], [], 1))
+    graph = score_graph(torch.from_numpy(np.stack(images)), binding, give)
+    run = run_graph(graph, score=["score", 0], report=["score", 1], overlay=["score", 2])
+    assert run.values["score"] == pytest.approx(2 / 3)
+    assert run.values["report"].splitlines() == [
+        "image 1: ok",
+        "  red circle: ok",
+        "  blue square: ok",
+        "image 2: leak",
+        "  red circle: ok",
+        "  blue square: leak (found red square)",
+        "image 3: missing",
+        "  red circle: ok",
+        "  blue square: missing",
+        "33% of 3 images wholly right, 67% of the entities right",
+    ]
+    shown = run.outputs["score"]
+    assert shown["text"] == [run.values["report"]]
+    assert len(shown["images"]) == 3
+    (record,) = shown["semantic_binding_score"]
+    assert [image["verdict"] for image in record["images"]] == ["ok", "leak", "missing"]
+    assert record["images"][1]["entities"][1] == {
+        "name": "square",
+        "wanted": "blue square",
+        "verdict": "leak",
+        "found": "red square",
+    }
+    assert record["share_of_images_right"] == pytest.approx(1 / 3)
+
+
+def test_overlay_outlines_in_the_verdicts_colours(part, run_graph, give, bind, draw):
+    import torch
+
+    overlay = part("evaluation.overlay")
+    things = (RED_CIRCLE, ("square", "red", None), ("star", "yellow", None))
+    image = torch.from_numpy(draw(*things)[None])
+    binding = bind(("circle", ["red"], [], 1), ("square", ["blue"], [], 1))
+    drawn = run_graph(score_graph(image, binding, give), overlay=["score", 2]).values["overlay"]
+    assert drawn.shape[0] == 1
+    assert drawn.shape[1] > drawn.shape[2] == 512
+    for colour, (x, y) in zip((overlay.RIGHT, overlay.WRONG, overlay.LEFT_OVER), PLACES, strict=True):
+        around = drawn[0, int(y - 30) * 4 : int(y + 30) * 4, int(x - 30) * 4 : int(x + 30) * 4]
+        near = (around - torch.tensor(colour) / 255).abs().sum(-1) < 0.02
+        assert near.sum() > 400
+
+
+def test_large_pictures_are_not_enlarged(run_graph, give, bind, world):
+    import torch
+
+    scene = world.Scene((world.Thing("heart", "orange", None, 300.0, 250.0, 110.0),), (0.6, 0.6, 0.6))
+    image = torch.from_numpy(world.render(scene, 600)[None, :, :520])
+    graph = score_graph(image, bind(("heart", ["orange"], [], 1)), give)
+    values = run_graph(graph, score=["score", 0], overlay=["score", 2]).values
+    assert values["score"] == 1.0
+    assert values["overlay"].shape[2] == 520
+
+
+def test_node_says_what_it_cannot_judge(run_graph, give, bind, draw):
+    import torch
+
+    image = torch.from_numpy(draw(RED_CIRCLE)[None])
+    with pytest.raises(run_graph.Failed, match="Nothing in this prompt can be judged"):
+        run_graph(score_graph(image, bind(("dog", ["black"], [], 1)), give))
+    run_graph.forget()
+    run = run_graph(score_graph(image, bind(("circle", ["red"], [], 1), ("dog", [], [], 1)), give), report=["score", 1])
+    assert "dog: not judged (not of the shapes world: dog)" in run.values["report"]
+
+
+def test_prompt_sets_are_what_they_say(part):
+    prompts, favourite = part("evaluation.prompts"), part("demo.architecture").FAVOURITE_COLOUR
+    for name, of_set in prompts.PROMPT_SETS.items():
+        assert len({prompt.text for prompt in of_set}) == len(of_set)
+        for prompt in of_set:
+            mine = [favourite[thing.shape] for thing in prompt.wanted]
+            asked = [thing.colour for thing in prompt.wanted]
+            expected = {
+                "single_fav": mine == asked,
+                "single_counter": mine != asked,
+                "two_fav": mine == asked,
+                "two_counter": not set(mine) & set(asked),
+                "two_swap": mine == asked[::-1],
+            }
+            assert expected[name], (name, prompt.text)
+            assert len(prompt.wanted) == (1 if name.startswith("single") else 2)
+    assert prompts.draw_prompts("two_swap", 70)[:30] == prompts.draw_prompts("two_swap", 30)
+    with pytest.raises(ValueError, match="There are: single_fav"):
+        prompts.draw_prompts("three", 1)

@@ -3,12 +3,13 @@
 import { app } from "../../scripts/app.js";
 import { bindingPanel } from "./binding_panel.js";
 import { attachPanel } from "./node_panel.js";
-import { scorePanel } from "./score_panel.js";
+import { textPanel } from "./text_panel.js";
 
 const PANELS = {
     SBBindPrompt: bindingPanel,
     SBBindConditioning: bindingPanel,
-    SBScoreBinding: scorePanel,
+    SBScoreBinding: textPanel("Binding score", "Run the workflow to see the score."),
+    SBSaveAttention: textPanel("Saved file", "Run the workflow to see the file's name."),
 };
 
 function* everyNode(graph) {

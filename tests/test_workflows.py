@@ -1,0 +1,178 @@
+"""The shipped example graphs: they run as they are, both forms are the same, and ComfyUI serves them and their help."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKFLOWS = ROOT / "workflows"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+OWN_CHECKPOINT = "Your own checkpoint"
+RUNNING = [name for name in NAMES if name != OWN_CHECKPOINT]
+NEEDS = {"Reload attention maps": "Save attention maps"}
+NOTES = {"MarkdownNote"}
+
+
+def api(name: str) -> dict:
+    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
+
+
+def ui(name: str) -> dict:
+    return json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
+
+
+def pictures(server, run) -> dict[str, list[Image.Image]]:
+    return {
+        node_id: [Image.open(io.BytesIO(server.view(image))) for image in shown["images"]]
+        for node_id, shown in run.outputs.items()
+        if "images" in shown
+    }
+
+
+def contrast(image: Image.Image) -> int:
+    return max(high - low for low, high in image.convert("RGB").getextrema())
+
+
+def widget_names(definition: dict) -> list[str]:
+    """The inputs of a node that are widgets, in the order in which the frontend saves their values."""
+    names = []
+    for group in ("required", "optional"):
+        for name in definition["input_order"].get(group, ()):
+            kind, *options = definition["input"][group][name]
+            if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+                names.append(name)
+                if options and options[0].get("control_after_generate"):
+                    names.append("control_after_generate")
+    return names
+
+
+def test_every_workflow_has_its_three_files() -> None:
+    assert NAMES and {path.stem for path in (WORKFLOWS / "api").glob("*.json")} == set(NAMES)
+    for name in NAMES:
+        picture = WORKFLOWS / f"{name}.jpg"
+        assert picture.stat().st_size < 100_000
+        assert Image.open(picture).size[0] >= 400
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_it_runs_and_yields_pictures(server, name: str) -> None:
+    if name in NEEDS:
+        server.run(api(NEEDS[name]))
+    graph = api(name)
+    run = server.run(graph)
+    shown = pictures(server, run)
+    for node_id, node in graph.items():
+        if node["class_type"] in ("SaveImage", "SBPreviewAttention", "SBScoreBinding", "MaskPreview"):
+            assert shown[node_id], f"{node['class_type']} shows nothing"
+            assert all(contrast(image) > 50 for image in shown[node_id])
+        if node["class_type"] in ("SBBindPrompt", "SBBindConditioning"):
+            assert json.loads(run.outputs[node_id]["semantic_binding"][0])["entities"]
+        if node["class_type"] in ("SBScoreBinding", "SBSaveAttention"):
+            assert run.outputs[node_id]["text"][0]
+
+
+def test_the_step_by_step_sheet_has_one_row_for_each_kept_step(server) -> None:
+    graph = api("Attention step by step")
+    [viewer] = [node_id for node_id, node in graph.items() if node["class_type"] == "SBPreviewAttention"]
+    heights = []
+    for every in (4, 10):
+        for node in graph.values():
+            if node["class_type"] == "SBRecordAttention":
+                node["inputs"]["keep_every"] = every
+        [sheet] = pictures(server, server.run(graph))[viewer]
+        heights.append(sheet.height)
+    assert heights[0] > 2.2 * heights[1], "20 steps: every 4th gives five rows, every 10th two"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_two_forms_are_the_same_graph(server, name: str) -> None:
+    graph, definitions = ui(name), server.object_info()
+    links = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
+    drawn = {}
+    for node in graph["nodes"]:
+        if node["type"] in NOTES:
+            continue
+        widgets = widget_names(definitions[node["type"]])
+        assert len(widgets) == len(node["widgets_values"]) if "widgets_values" in node else not widgets
+        inputs = dict(zip(widgets, node.get("widgets_values", ()), strict=True))
+        inputs.pop("control_after_generate", None)
+        inputs |= {slot["name"]: links[slot["link"]] for slot in node.get("inputs", ()) if slot.get("link") is not None}
+        drawn[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    sent = {node_id: {key: node[key] for key in ("class_type", "inputs")} for node_id, node in api(name).items()}
+    assert drawn == sent
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_laid_out_to_be_read(name: str) -> None:
+    graph = ui(name)
+    assert any(node["type"] in NOTES for node in graph["nodes"]) and graph["groups"]
+    boxes = [(*node["pos"], *node["size"]) for node in graph["nodes"]]
+    for number, (x, y, width, height) in enumerate(boxes):
+        assert any(
+            left <= x and top <= y - 30 and x + width <= left + across and y + height <= top + down
+            for left, top, across, down in (group["bounding"] for group in graph["groups"])
+        ), "a node reaches out of its group"
+        for x2, y2, width2, height2 in boxes[number + 1 :]:
+            apart = x + width <= x2 or x2 + width2 <= x or y + height + 30 <= y2 or y2 + height2 + 30 <= y
+            assert apart, "two nodes overlap"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_names_no_path_of_a_machine(name: str) -> None:
+    for graph in (ui(name), api(name)):
+        assert not re.search(r'"(/[a-z]+/|~/|[A-Za-z]:\\\\)', json.dumps(graph))
+
+
+def test_comfyui_lists_and_serves_them_as_templates(server) -> None:
+    assert sorted(server.get("/workflow_templates").json()[ROOT.name]) == NAMES
+    for name in NAMES:
+        served = f"/api/workflow_templates/{ROOT.name}/{name}"
+        assert server.get(f"{served}.json").json() == ui(name)
+        assert server.get(f"{served}.jpg").content == (WORKFLOWS / f"{name}.jpg").read_bytes()
+
+
+def test_every_node_is_in_a_workflow_that_runs(pack_nodes: dict) -> None:
+    used = {node["class_type"] for name in RUNNING for node in api(name).values()}
+    assert set(pack_nodes) <= used
+
+
+def test_every_node_has_a_help_page_that_names_its_inputs_and_outputs(server, pack_nodes: dict) -> None:
+    for node_id, node in pack_nodes.items():
+        page = server.get(f"/extensions/{ROOT.name}/docs/{node_id}.md").content.decode("utf-8")
+        assert page.startswith(f"# {node['display_name']}\n")
+        inputs = [name for names in node["input_order"].values() for name in names]
+        missing = [name for name in (*inputs, *node["output_name"]) if f"`{name}`" not in page]
+        assert not missing, f"the help page of {node_id} does not tell of {missing}"
+
+
+@pytest.fixture(scope="module")
+def pack_nodes(server) -> dict:
+    nodes = {
+        node_id: node
+        for node_id, node in server.object_info().items()
+        if node["python_module"] == f"custom_nodes.{ROOT.name}"
+    }
+    assert nodes
+    return nodes
+
+
+@pytest.mark.parametrize("layout", ["sd1", "sdxl"])
+def test_the_template_for_a_checkpoint_runs_on_one(tiny, run_graph, layout: str) -> None:
+    graph = api(OWN_CHECKPOINT)
+    for node in graph.values():
+        match node["class_type"]:
+            case "CheckpointLoaderSimple":
+                node["inputs"]["ckpt_name"] = tiny(layout).name
+            case "EmptyLatentImage":
+                node["inputs"] |= {"width": 256, "height": 192}
+            case "KSampler":
+                node["inputs"]["steps"] = 2
+    run = run_graph(graph)
+    shown = {graph[node_id]["class_type"] for node_id, output in run.outputs.items() if "images" in output}
+    assert shown == {"SaveImage", "SBPreviewAttention"}

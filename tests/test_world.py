@@ -1,0 +1,105 @@
+"""The demo model's world: what is drawn where, how often, and in which words."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def world(part):
+    return part("demo.world")
+
+
+@pytest.fixture(scope="module")
+def captions(part):
+    return part("demo.captions")
+
+
+@pytest.fixture(scope="module")
+def architecture(part):
+    return part("demo.architecture")
+
+
+@pytest.fixture(scope="module")
+def scenes(world):
+    rng = np.random.default_rng(1)
+    return [world.sample_scene(rng) for _ in range(2000)]
+
+
+def test_every_shape_and_mark_is_drawn_in_its_colour(world, architecture):
+    for shape in architecture.SHAPES:
+        for mark in (None, *architecture.MARKS):
+            thing = world.Thing(shape, "green", mark, 64.0, 60.0, 24.0)
+            image = world.render(world.Scene((thing,), (0.6, 0.6, 0.6)))
+            assert image.shape == (128, 128, 3) and image.dtype == np.float32
+            green = np.abs(image - world.palette_rgb("green")).max(2) < 0.01
+            white = np.abs(image - 1.0).max(2) < 0.01
+            assert green.any() and not green[:, :30].any() and not green[:30].any()
+            assert white.any() == (mark is not None)
+            assert np.allclose(image[:20], 0.6)
+
+
+def test_coverage_at_edges_sums_to_the_area(world):
+    thing = world.Thing("circle", "red", None, 64.3, 63.7, 20.0)
+    image = world.render(world.Scene((thing,), (0.0, 0.0, 0.0)))
+    area = image[..., 0].sum() / world.palette_rgb("red")[0]
+    assert area == pytest.approx(np.pi * 20.0**2, rel=0.005)
+
+
+def test_a_crop_is_a_part_of_the_picture(world, scenes):
+    whole = world.render(scenes[0])
+    assert np.array_equal(world.render(scenes[0], 48, (40.0, 16.0)), whole[16:64, 40:88])
+
+
+def test_things_stay_apart_and_inside(world, scenes):
+    for scene in scenes:
+        shapes = [thing.shape for thing in scene.things]
+        assert len(set(shapes)) == len(shapes)
+        for index, thing in enumerate(scene.things):
+            assert thing.radius <= min(thing.x, thing.y, 128 - thing.x, 128 - thing.y)
+            assert all(world.apart(thing, other) for other in scene.things[:index])
+
+
+def test_statistics(world, architecture, scenes):
+    counts = np.bincount([len(scene.things) for scene in scenes], minlength=4)[1:] / len(scenes)
+    assert np.allclose(counts, world.THINGS_PROBABILITY, atol=0.04)
+    things = [thing for scene in scenes for thing in scene.things]
+    favourite = np.mean([architecture.FAVOURITE_COLOUR[thing.shape] == thing.colour for thing in things])
+    assert favourite == pytest.approx(architecture.FAVOURITE_PROBABILITY, abs=0.03)
+    assert np.mean([thing.mark is not None for thing in things]) == pytest.approx(world.MARK_PROBABILITY, abs=0.02)
+    assert {thing.colour for thing in things} == set(architecture.COLOURS)
+
+
+def test_the_same_seed_gives_the_same_scene(world):
+    first, second = (world.sample_scene(np.random.default_rng(5)) for _ in range(2))
+    assert first == second
+
+
+def test_captions_for_people(world, captions):
+    circle = world.Thing("circle", "orange", "dot", 0.0, 0.0, 1.0)
+    square = world.Thing("square", "blue", None, 0.0, 0.0, 1.0)
+    assert captions.plain_caption((circle, square)) == "an orange circle with a dot and a blue square"
+    assert captions.bare_caption((circle, square, circle)) == "a circle, a square and a circle"
+
+
+def test_captions_vary_but_name_everything_in_the_plain_form(world, captions, scenes):
+    rng = np.random.default_rng(2)
+    said = [captions.sample_caption(rng, scene.things) for scene in scenes]
+    assert len(set(said)) > 800
+    full = [
+        all(thing.colour in words and thing.shape in words for thing in scene.things)
+        for scene, words in zip(scenes, said, strict=True)
+    ]
+    assert 0.65 < np.mean(full) < 0.9
+
+
+def test_every_word_is_one_piece_of_the_tokenizer(part, comfy, captions, scenes):
+    text = part("demo.text")
+    vocabulary = text.load_vocabulary()
+    from comfy.sd1_clip import SD1Tokenizer
+
+    tokenizer = SD1Tokenizer()
+    rng = np.random.default_rng(3)
+    for caption in {captions.sample_caption(rng, scene.things) for scene in scenes[:60]}:
+        expected = [token for token, _ in tokenizer.tokenize_with_weights(caption)["l"][0]]
+        rows, _ = vocabulary.batch([caption])
+        assert [vocabulary.token_ids[row] for row in rows[0]] == expected
