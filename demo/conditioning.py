@@ -24,12 +24,11 @@ def training_contexts(rng: np.random.Generator, encoder: TextEncoder, scenes: li
     captions = [sample_caption(rng, things) for things in scenes]
     captions = ["" if rng.random() < CAPTION_DROP_PROBABILITY else caption for caption in captions]
     rows, lengths = encoder.vocabulary.batch(captions)
-    with torch.no_grad():
-        contexts = encoder(rows, lengths)[0]
-        fate = rng.random(len(scenes))
-        replaced = [i for i in range(len(scenes)) if captions[i] and fate[i] < END_REPLACE_PROBABILITY]
-        bare_rows, bare_lengths = encoder.vocabulary.batch([bare_caption(scenes[i]) for i in replaced] or [""])
-        bare_contexts = encoder(bare_rows, bare_lengths)[0]
+    contexts = encoder(rows, lengths)[0].clone()
+    fate = rng.random(len(scenes))
+    replaced = [i for i in range(len(scenes)) if captions[i] and fate[i] < END_REPLACE_PROBABILITY]
+    bare_rows, bare_lengths = encoder.vocabulary.batch([bare_caption(scenes[i]) for i in replaced] or [""])
+    bare_contexts = encoder(bare_rows, bare_lengths)[0]
     for i, caption in enumerate(captions):
         if not caption:
             continue

@@ -5,6 +5,7 @@ import torch
 from .architecture import BETA_END, BETA_START, LATENT_CHANNELS, LATENT_SIZE, TRAIN_TIMESTEPS
 
 MIN_SNR = 5.0
+HIGH_NOISE_BOOST = 4.0
 
 
 def attention(func, q, k, v, heads, mask=None, **kwargs):
@@ -34,9 +35,10 @@ def alphas_cumulative() -> torch.Tensor:
 
 
 def loss_weights(alphas: torch.Tensor) -> torch.Tensor:
-    """Min-SNR weights of the squared noise error (Hang et al. 2023, https://arxiv.org/abs/2303.09556)."""
+    """Weights (1000,) of the squared noise error: Min-SNR (Hang et al. 2023, https://arxiv.org/abs/2303.09556), times a
+    boost of high noise, where it is decided which thing gets which colour."""
     snr = alphas / (1.0 - alphas)
-    return snr.clamp(max=MIN_SNR) / snr
+    return snr.clamp(max=MIN_SNR) / snr * snr.rsqrt().clamp(1.0, HIGH_NOISE_BOOST)
 
 
 def spread_timesteps(count: int, generator: torch.Generator | None = None) -> torch.Tensor:

@@ -43,8 +43,12 @@ def checkpoint_tensors(vae: dict, text: dict, unet: dict) -> dict[str, torch.Ten
 
 def train(ranks: Ranks, folder: Path, budget: float) -> None:
     """Write `model.safetensors` into `folder`; an unfinished UNet is taken as it was last saved."""
-    unet = folder / "unet.pt" if (folder / "unet.pt").exists() else folder / "unet.latest.pt"
-    parts = [torch.load(path, weights_only=True) for path in (folder / "vae.pt", folder / "text.pt", unet)]
+    trained = folder / "unet.pt" if (folder / "unet.pt").exists() else folder / "unet.latest.pt"
+    vae, average = (torch.load(path, weights_only=True) for path in (folder / "vae.pt", trained))
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): value for name, value in average.items() if name.startswith(prefix)}
+
     metadata = {
         "version": VERSION,
         "training_commit": training_commit(),
@@ -52,6 +56,6 @@ def train(ranks: Ranks, folder: Path, budget: float) -> None:
         "text_config": json.dumps(TEXT_CONFIG),
     }
     target = folder / "model.safetensors"
-    save_file(checkpoint_tensors(*parts), f"{target}.partial", metadata)
+    save_file(checkpoint_tensors(vae, part("text."), part("unet.")), f"{target}.partial", metadata)
     os.replace(f"{target}.partial", target)
     logging.info("%s: %.1f MB", target.name, target.stat().st_size / 1e6)

@@ -232,6 +232,7 @@ class Server(Client):
         self.comfyui = comfyui_folder() if comfyui is None else comfyui
         self.pack, self.cpu, self.arguments, self.timeout = pack, cpu, arguments, timeout
         self.process: subprocess.Popen | None = None
+        self.base: Path | None = None
 
     def __enter__(self) -> Server:
         self.start()
@@ -267,20 +268,8 @@ class Server(Client):
         scratch.mkdir(exist_ok=True)
         self.base = Path(tempfile.mkdtemp(prefix="server-", dir=scratch))
         self.log_file = self.base / "server.log"
-        for needed in ("user", "custom_nodes"):
-            (self.base / needed).mkdir()
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
-        with self.log_file.open("wb") as log:
-            self.process = subprocess.Popen(
-                self._command(),
-                cwd=self.comfyui,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
         try:
+            self._launch()
             self._wait_until_ready()
         except BaseException:
             self.stop()
@@ -288,17 +277,31 @@ class Server(Client):
 
     def stop(self) -> None:
         """Ends the server and removes its folder; harmless when there is none."""
-        if self.process is None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdin.close()
-        self.process = None
-        shutil.rmtree(self.base, ignore_errors=True)
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process.stdin.close()
+            self.process = None
+        if self.base is not None:
+            shutil.rmtree(self.base, ignore_errors=True)
+
+    def _launch(self) -> None:
+        for needed in ("user", "custom_nodes"):
+            (self.base / needed).mkdir()
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                self._command(),
+                cwd=self.comfyui,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def _command(self) -> list[str]:
         settings = ["--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(self.base)]

@@ -1,4 +1,8 @@
-"""Stage 4: the UNet, trained to predict the noise of latents given context rows of the frozen text encoder."""
+"""Stage 4: the UNet, trained to predict the noise of latents given context rows of the text encoder.
+
+The text encoder is frozen at first. Its rows then tell which words a caption has, but hardly which colour belongs to
+which noun; so in the last part of the time it is trained along, at a lower rate.
+"""
 
 import logging
 from pathlib import Path
@@ -19,9 +23,13 @@ LEARNING_RATE = 1.5e-3
 BATCH = 16
 """Pictures per step and process."""
 
-UNUSUAL_WEIGHT = 2.0
+UNUSUAL_WEIGHT = 4.0
 """A scene is drawn this many times as often for each of its things that is not in its shape's favourite colour."""
 
+TEXT_FROM = 0.57
+"""Share of the time from which on the text encoder is trained too."""
+
+TEXT_LEARNING_RATE = 4e-4
 AVERAGE_DECAY = 0.999
 SAVE_EVERY = 100
 
@@ -41,10 +49,10 @@ def scene_probabilities(scenes: list[tuple[Thing, ...]]) -> np.ndarray:
 
 
 def load_text_encoder(folder: Path) -> TextEncoder:
-    """The text encoder of the stage before, frozen."""
+    """The text encoder of the stage before."""
     encoder = TextEncoder(load_vocabulary())
     encoder.load_state_dict(torch.load(folder / "text.pt", weights_only=True))
-    return encoder.requires_grad_(False).eval()
+    return encoder
 
 
 def split_parameters(unet: torch.nn.Module) -> tuple[list, list]:
@@ -64,7 +72,7 @@ def update_average(average: list[torch.Tensor], parameters: list[torch.Tensor], 
 
 
 def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
-    """Train for `budget` seconds; the result, the averaged weights, is `unet.pt` in `folder`."""
+    """Train for `budget` seconds; the result, averaged weights of both networks, is `unet.pt` in `folder`."""
     finished, checkpoint = folder / "unet.pt", folder / "unet.checkpoint.pt"
     if finished.exists():
         return
@@ -76,13 +84,16 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
     optimisers = (
         Muon(matrices, LEARNING_RATE),
         torch.optim.AdamW(others, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0),
+        torch.optim.AdamW(encoder.parameters(), TEXT_LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0),
     )
-    parameters = [*matrices, *others]
-    average = [parameter.detach().clone() for parameter in parameters]
+    names = {f"unet.{name}": parameter for name, parameter in unet.named_parameters()}
+    names |= {f"text.{name}": parameter for name, parameter in encoder.named_parameters()}
+    average = {name: parameter.detach().clone() for name, parameter in names.items()}
     step, spent = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        unet.load_state_dict(state["model"])
+        unet.load_state_dict(state["unet"])
+        encoder.load_state_dict(state["text"])
         average = state["average"]
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
@@ -91,8 +102,11 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
     torch.manual_seed(seed + 1000 * step + ranks.rank)
     alphas = alphas_cumulative()
     weights = loss_weights(alphas)
+    rates = (LEARNING_RATE, LEARNING_RATE, TEXT_LEARNING_RATE)
     clock, progress, losses = Clock(budget, spent), spent / budget, []
     while progress < 1.0:
+        encoder.requires_grad_(progress >= TEXT_FROM)
+        trained = [parameter for parameter in names.values() if parameter.requires_grad]
         chosen = rng.choice(len(scenes), BATCH, p=probabilities)
         context = training_contexts(rng, encoder, [scenes[index] for index in chosen])
         clean = latents[torch.from_numpy(chosen)].float()
@@ -103,31 +117,24 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             error = predict_noise(unet, noisy, timesteps, context) - noise
         loss = (weights[timesteps] * error.square().mean((1, 2, 3))).mean()
-        for parameter in parameters:
+        for parameter in trained:
             parameter.grad = None
         loss.backward()
-        progress = ranks.average([parameter.grad for parameter in parameters], clock.progress)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimiser in optimisers:
-            optimiser.param_groups[0]["lr"] = LEARNING_RATE * learning_rate_factor(progress, step)
+        progress = ranks.average([parameter.grad for parameter in trained], clock.progress)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        for optimiser, rate in zip(optimisers, rates, strict=True):
+            optimiser.param_groups[0]["lr"] = rate * learning_rate_factor(progress, step)
             optimiser.step()
-        update_average(average, parameters, step)
+        update_average(list(average.values()), list(names.values()), step)
         losses.append(float(loss.detach()))
         step += 1
         if ranks.first and step % 50 == 0:
             logging.info("unet step %d: loss %.4f, %.0f s left", step, np.mean(losses[-50:]), budget - clock.spent)
         if ranks.first and step % SAVE_EVERY == 0:
-            state = {"model": unet.state_dict(), "average": average, "step": step, "spent": clock.spent}
-            save_atomically({**state, "optimisers": [optimiser.state_dict() for optimiser in optimisers]}, checkpoint)
-            save_average(unet, parameters, average, folder / "unet.latest.pt")
+            state = {"unet": unet.state_dict(), "text": encoder.state_dict(), "average": average}
+            state["optimisers"] = [optimiser.state_dict() for optimiser in optimisers]
+            save_atomically({**state, "step": step, "spent": clock.spent}, checkpoint)
+            save_atomically(average, folder / "unet.latest.pt")
     if ranks.first:
-        save_average(unet, parameters, average, finished)
+        save_atomically(average, finished)
     ranks.barrier()
-
-
-def save_average(
-    unet: torch.nn.Module, parameters: list[torch.Tensor], average: list[torch.Tensor], path: Path
-) -> None:
-    """Write the averaged weights under the UNet's own names."""
-    names = {id(parameter): name for name, parameter in unet.named_parameters()}
-    save_atomically({names[id(parameter)]: value for parameter, value in zip(parameters, average, strict=True)}, path)

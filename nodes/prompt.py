@@ -150,8 +150,8 @@ class SBBindConditioning(io.ComfyNode):
             if rows.shape[1] != binding.length:
                 raise ValueError(
                     f"The conditioning has {rows.shape[1]} token rows (part {number} of {len(conditioning)}), but this "
-                    f"text gives {binding.length} with this CLIP. Use the text and CLIP that it was made from, and combine "
-                    "or concatenate conditionings only after binding them."
+                    f"text gives {binding.length} with this CLIP. Use the text and CLIP that it was made from, and "
+                    "combine or concatenate conditionings only after binding them."
                 )
         return shown(with_key(conditioning, binding), binding)
 

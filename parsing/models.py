@@ -83,7 +83,7 @@ def _install_line(choice: str) -> str:
 def _help(problem: str, command: str, folders: Sequence[str]) -> str:
     places = " or ".join(folders) or "models/spacy"
     return (
-        f'{problem} To have prompts parsed, run "{command}" in the Python environment of ComfyUI and restart it, or put '
-        f'the folder of a spaCy model into {places}. It also works without: write into "entities" yourself what belongs '
-        f"together, for example:\n{MANUAL_EXAMPLE}"
+        f'{problem} To have prompts parsed, run "{command}" in the Python environment of ComfyUI and restart it, or '
+        f'put the folder of a spaCy model into {places}. It also works without: write into "entities" yourself what '
+        f"belongs together, for example:\n{MANUAL_EXAMPLE}"
     )

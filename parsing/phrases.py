@@ -73,8 +73,7 @@ def _number(word: Word) -> int | None:
 
 
 def _noun_start(words: list[Word], begin: int, end: int) -> int:
-    """Where the noun begins that ends before ``end``: with the first word of a compound that is known or a proper
-    name."""
+    """Where the noun begins that ends before ``end``: a known compound or a name has several words."""
     for start in range(begin, end - 1):
         part = words[start:end]
         spelled = (
@@ -124,7 +123,7 @@ def _joins_attributes(words: list[Word], begin: int, at: int, determined: bool) 
     dog"."""
     last, following = at - 1, at + 1
     if words[at].kind == "punctuation":
-        if not determined or words[at].lower != ",":
+        if words[at].lower != ",":
             return False
         if following < len(words) and words[following].kind == "conjunction":
             following += 1
@@ -141,6 +140,8 @@ def _joins_attributes(words: list[Word], begin: int, at: int, determined: bool) 
     end = _content_end(words, following, determined)
     while words[end - 1].kind == "adverb":
         end -= 1
+    if words[at].kind == "punctuation" and not determined:
+        adjectives = alike and any(word.kind == "conjunction" for word in words[at:end])
     return (nouns or adjectives) and end - following > 1 and words[end - 1].kind in ("noun", "adjective", "verb")
 
 
@@ -164,8 +165,9 @@ def _can_be_head(words: list[Word], begin: int, end: int, determined: bool) -> b
         return True
     if word.kind in ("adverb", "conjunction", "punctuation") or not determined:
         return word.kind == "verb" and end - begin > 1 and words[end - 2].kind == "noun"
-    nouns = [w for w in words[begin : end - 1] if w.kind == "noun"]
-    return all(noun.lower in DESCRIBING for noun in nouns) or (_closed(words, end) and words[end - 2].kind == "noun")
+    if all(w.lower in DESCRIBING for w in words[begin : end - 1] if w.kind == "noun"):
+        return True
+    return words[end - 2].kind == "noun" and _closed(words, end)
 
 
 def _attributes(words: list[Word], begin: int, end: int) -> tuple[tuple[int, ...], ...]:

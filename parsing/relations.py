@@ -167,11 +167,7 @@ class Relations:
             return
         nominal = self.starting_at.get(i + 1)
         if nominal is not None:
-            if (
-                self.words[i].lemma in ("be", "become")
-                and nominal not in self.excluded
-                and not self._lives(nominal)
-            ):
+            if self.words[i].lemma in ("be", "become") and nominal not in self.excluded and not self._lives(nominal):
                 phrase = self.phrases[nominal]
                 self._absorb(subject, nominal, min(i for words in (*phrase.attributes, phrase.noun) for i in words))
             return

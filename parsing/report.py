@@ -31,7 +31,9 @@ def summary(binding: Binding) -> str:
     for tokens in binding.encoders:
         count, ends = len(tokens.of_kind("text", "embedding")), ", ".join(map(str, tokens.of_kind("end")))
         chunks = f" in {tokens.chunks} chunks" if tokens.chunks > 1 else ""
-        lines.append(f"{ENCODERS[tokens.encoder]}: {count} tokens{chunks}, end token at {ends} of {tokens.length} rows.")
+        lines.append(
+            f"{ENCODERS[tokens.encoder]}: {count} tokens{chunks}, end token at {ends} of {tokens.length} rows."
+        )
     lines.append(f"Read by: {binding.parser}.")
     return "\n".join((*lines, *(f"Note: {note}" for note in binding.notes)))
 

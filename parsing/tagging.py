@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from .binding import Span
-from .lexicon import POSTURES, PRONOUNS
+from .lexicon import COMPOUNDS, POSTURES, PRONOUNS
 from .syntax import PlainPrompt
 
 EMBEDDING_WORD = "object"
@@ -53,20 +53,28 @@ def tag(pipeline: Any, prompt: PlainPrompt) -> list[Word]:
     words = [EMBEDDING_WORD if span in embeddings else prompt.text[slice(*span)] for span in spans]
     spaces = [after.start > span.end for span, after in pairwise(spans)] + [False]
     doc = pipeline(_document(pipeline, words, spaces))
-    return _with_posture_verbs([_word(token, span, prompt.text) for token, span in zip(doc, spans, strict=True)])
+    for token in doc:
+        if spans[token.i] in embeddings:
+            token.tag_, token.pos_ = "NN", "NOUN"
+    return _repaired([_word(token, span, prompt.text) for token, span in zip(doc, spans, strict=True)])
 
 
-def _with_posture_verbs(words: list[Word]) -> list[Word]:
-    """Makes the only verb of "a dog and a cat rest on ..." one where the tagger took it for a noun."""
+def _repaired(words: list[Word]) -> list[Word]:
+    """Corrects tags that knowledge of words settles.
+
+    The last word of "fire hydrant" is a noun; "rest" is the verb of "a dog and a cat rest on ..." if nothing else is.
+    """
     kinds = {word.kind for word in words}
-    if "conjunction" not in kinds or kinds & {"verb", "auxiliary"}:
-        return words
-    return [
-        replace(word, kind="verb", tag="VBP")
-        if word.lower in POSTURES and before.kind == "noun" and word.kind == "noun" and after.kind == "preposition"
-        else word
-        for before, word, after in zip(words[:1] + words[:-1], words, words[1:] + words[-1:], strict=True)
-    ]
+    lacks_verb = "conjunction" in kinds and not kinds & {"verb", "auxiliary"}
+    repaired = list(words)
+    for i in range(1, len(words)):
+        before, word = words[i - 1], words[i]
+        kinds_here = tuple(other.kind for other in words[i - 1 : i + 2])
+        if f"{before.lower} {word.lower}" in COMPOUNDS:
+            repaired[i] = replace(word, kind="noun", tag="NN")
+        elif lacks_verb and word.lower in POSTURES and kinds_here == ("noun", "noun", "preposition"):
+            repaired[i] = replace(word, kind="verb", tag="VBP")
+    return repaired
 
 
 def _document(pipeline: Any, words: list[str], spaces: list[bool]) -> Any:

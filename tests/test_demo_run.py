@@ -105,6 +105,7 @@ def test_workflows_that_read_what_others_save_come_last(part):
 
 
 def test_interrupting_the_demo_stops_its_server():
+    before = set((ROOT / ".dev").glob("server-*"))
     command = [sys.executable, "-m", "demo.run"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         port = int(re.search(r"on port (\d+)", demo.stdout.readline())[1])
@@ -113,6 +114,7 @@ def test_interrupting_the_demo_stops_its_server():
         _, said = demo.communicate(timeout=60)
     assert demo.returncode == 130 and said.strip() == "dev.py: interrupted; ComfyUI is stopped."
     assert headless.port_is_free(port)
+    assert set((ROOT / ".dev").glob("server-*")) <= before
 
 
 @pytest.mark.slow

@@ -260,7 +260,7 @@ def test_unsupported_models_are_refused(comfy, part, sd1):
         **{"image_size": 32, "in_channels": 8, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1]},
         **{"channel_mult": [1, 1], "transformer_depth": [1, 1], "transformer_depth_output": [1] * 4},
         **{"transformer_depth_middle": 1, "context_dim": 32, "use_spatial_transformer": True, "legacy": False},
-        "video_kernel_size": [3, 1, 1],
+        **{"video_kernel_size": [3, 1, 1], "merge_strategy": "learned_with_images", "extra_ff_mix_layer": True},
         **{"use_temporal_resblock": True, "num_classes": "sequential", "num_head_channels": 16, "num_heads": -1},
     }
     cases = (stock.Flux(flux), "Flux, network Flux"), (stock.SVD_img2vid(video), "SVD_img2vid, network UNetModel")

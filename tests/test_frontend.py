@@ -62,7 +62,7 @@ def prompt_alone(text: str) -> tuple[dict, int]:
 
 
 def values(graph: dict) -> dict:
-    return {node["id"]: node.get("widgets_values") for node in graph["nodes"]}
+    return {node["id"]: node.get("widgets_values") or [] for node in graph["nodes"]}
 
 
 @RENDERERS
