@@ -32,7 +32,6 @@ from .world import Thing
 
 IMAGES, PROBE_IMAGES = 240, 120
 ROUND = 24
-BATCH = 12
 
 Things = tuple[Thing, ...]
 
@@ -96,9 +95,8 @@ def of_random(things: int, marked: int, count: int, seed: int = 7) -> list[Thing
 def cells() -> dict[str, Cell]:
     """All cells of the card by name."""
     found = {name: Cell(partial(of_set, name)) for name in PROMPT_SETS}
-    found["three"] = Cell(partial(of_random, 3, 0))
-    found["single_marked"] = Cell(partial(of_random, 1, 1))
-    found["two_marked"] = Cell(partial(of_random, 2, 1))
+    for name, things, marked in (("three", 3, 0), ("single_marked", 1, 1), ("two_marked", 2, 1)):
+        found[name] = Cell(partial(of_random, things, marked), images=PROBE_IMAGES)
     found["leakage: end rows alone"] = Cell(partial(of_set, "two_counter"), end_alone, PROBE_IMAGES)
     found["leakage: second noun alone"] = Cell(partial(of_set, "two_counter"), last_noun_alone, PROBE_IMAGES)
     ends = {"nothing": None, "empty prompt": ""}
@@ -119,12 +117,13 @@ def cells() -> dict[str, Cell]:
 
 
 def rounds(wanted: dict[str, Cell], ranks: Ranks) -> Iterator[tuple[str, Cell, list[int]]]:
-    """This rank's batches: a round over all cells, then the next."""
-    for start in range(0, max(cell.images for cell in wanted.values()), ROUND):
-        for name, cell in wanted.items():
-            indices = list(range(start, min(start + ROUND, cell.images)))[ranks.rank :: ranks.count]
-            for at in range(0, len(indices), BATCH):
-                yield name, cell, indices[at : at + BATCH]
+    """This rank's batches: rounds over the sets of prompts, then rounds over the other cells."""
+    for images in (IMAGES, PROBE_IMAGES):
+        for start in range(0, images, ROUND):
+            for name, cell in wanted.items():
+                if cell.images == images:
+                    indices = range(start, min(start + ROUND, images))[ranks.rank :: ranks.count]
+                    yield name, cell, list(indices)
 
 
 def rows_of(networks: DemoNetworks, name: str, cell: Cell, indices: list[int]) -> list[dict]:

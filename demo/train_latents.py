@@ -2,18 +2,32 @@
 
 import logging
 import time
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from .architecture import FAVOURITE_COLOUR
 from .networks import build_autoencoder
 from .parallel import Ranks, save_atomically
-from .world import render, sample_scene
+from .world import Scene, render, sample_scene
 
 SCENES = 11000
+EXCHANGED_SCENES = 320
+"""Further scenes, of two things in each other's favourite colour: by chance there would be about ten of them."""
+
 CHUNK = 25
+
+
+def sample_exchanged(rng: np.random.Generator) -> Scene:
+    """A scene of two things, each in the favourite colour of the other."""
+    while True:
+        scene = sample_scene(rng)
+        if len(scene.things) == 2:
+            first, second = scene.things
+            colours = FAVOURITE_COLOUR[second.shape], FAVOURITE_COLOUR[first.shape]
+            return Scene((replace(first, colour=colours[0]), replace(second, colour=colours[1])), scene.background)
 
 
 @torch.no_grad()
@@ -27,9 +41,10 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 3) -> None:
     autoencoder.load_state_dict(torch.load(folder / "vae.pt", weights_only=True))
     encoder = autoencoder.taesd_encoder.to(memory_format=torch.channels_last)
     scenes, latents, start = [], [], time.monotonic()
-    total = SCENES // ranks.count
+    usual, total = SCENES // ranks.count, (SCENES + EXCHANGED_SCENES) // ranks.count
     while len(scenes) < total:
-        chunk = [sample_scene(rng) for _ in range(min(CHUNK, total - len(scenes)))]
+        numbers = range(len(scenes), min(len(scenes) + CHUNK, total))
+        chunk = [sample_scene(rng) if number < usual else sample_exchanged(rng) for number in numbers]
         images = np.stack([render(scene) for scene in chunk])
         batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):

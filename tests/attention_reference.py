@@ -6,6 +6,7 @@ prompt are told by comparing the context with its embedding, and the softmax is 
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ class Reference:
     def __init__(self, model):
         self.unet = model.model.diffusion_model
         self.calls: list[SimpleNamespace] = []
+        self.thread = threading.local()
 
     @contextmanager
     def watching(self):
@@ -48,16 +50,16 @@ class Reference:
                 handle.remove()
 
     def _begin(self, module, args, kwargs):
-        sigma = float(kwargs["transformer_options"]["sigmas"].max())
         context = kwargs["context"].float().clone()
         size = tuple(args[0].shape[-2:])
-        self.calls.append(SimpleNamespace(sigma=sigma, context=context, seen=defaultdict(dict), size=size))
+        self.thread.call = SimpleNamespace(context=context, seen=defaultdict(dict), size=size)
+        self.calls.append(self.thread.call)
 
     def _keep(self, name: str):
         layer, _, projection = name.rpartition(".")
 
         def hook(module, args, output):
-            self.calls[-1].seen[layer][projection] = output.double().clone()
+            self.thread.call.seen[layer][projection] = output.double().clone()
 
         return hook
 
