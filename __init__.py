@@ -12,7 +12,16 @@ WEB_DIRECTORY = "web"
 
 class SemanticBinding(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [SBBindPrompt, SBBindConditioning, SBRecordAttention, SBPreviewAttention, SBSaveAttention, SBLoadAttention, SBLoadDemoModel, SBScoreBinding]
+        return [
+            SBBindPrompt,
+            SBBindConditioning,
+            SBRecordAttention,
+            SBPreviewAttention,
+            SBSaveAttention,
+            SBLoadAttention,
+            SBLoadDemoModel,
+            SBScoreBinding,
+        ]
 
 
 async def comfy_entrypoint() -> SemanticBinding:

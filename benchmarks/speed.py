@@ -32,6 +32,9 @@ MOST = {IDLE: 1.0, LARGE: 1.05, SMALL: 1.05}
 class Idle:
     """A technique that takes part in the run and does nothing: what is left of one at strength 0."""
 
+    def check(self, layers):
+        pass
+
     def begin(self, run):
         return host.part("attention.run").Participant()
 

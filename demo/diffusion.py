@@ -56,7 +56,7 @@ def sample(
     steps: int = 20,
     scale: float = 5.0,
 ) -> torch.Tensor:
-    """Latents (B, 4, 16, 16) by Euler steps with guidance: ComfyUI's `euler` with the `normal` scheduler.
+    """Latents (B, 4, 16, 16) by Euler steps with guidance: ComfyUI's `euler`, `normal`, timesteps not rounded.
 
     `context` is (B, T, D), `unconditional` (1, T, D); each seed gives one picture's noise.
     """

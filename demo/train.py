@@ -25,7 +25,7 @@ STAGES = {
 """Modules of the stages by name, in their order."""
 
 PARALLEL_STAGES = ("vae", "latents", "unet", "measure")
-DEFAULT_SECONDS = {"vae": 390.0, "latents": 0.0, "text": 600.0, "unet": 4500.0, "export": 0.0, "measure": 1800.0}
+DEFAULT_SECONDS = {"vae": 390.0, "latents": 0.0, "text": 600.0, "unet": 5100.0, "export": 0.0, "measure": 1800.0}
 MALLOC_SETTINGS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
 """glibc keeps freed memory: without this, returning and faulting in large blocks takes much of each step."""
 
