@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import signal
 import sys
 import time
 import uuid
@@ -16,6 +17,11 @@ from typing import Any
 import pytest
 
 from clone import ROOT, headless
+
+
+def pytest_configure() -> None:
+    """Programs the tests start can be interrupted, also where this one was started in the background of a script."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
