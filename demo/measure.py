@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from ..evaluation.detect import detect
 from ..evaluation.prompts import PROMPT_SETS, draw_prompts
-from ..evaluation.score import judge
+from ..evaluation.score import judge, mean_and_error
 from ..evaluation.wanted import Wanted
 from .architecture import COLOURS, MARKS, SHAPES, TEXT_PREFIX, TOKEN_ROWS_KEY, UNET_PREFIX, VAE_PREFIX
 from .diffusion import sample
@@ -159,8 +159,8 @@ def table(rows: list[dict]) -> str:
         if not mine:
             continue
         verdicts = Counter(row["verdict"] for row in mine)
-        rate = verdicts.pop("ok", 0) / len(mine)
-        error = (rate * (1.0 - rate) / len(mine)) ** 0.5
+        rate, error = mean_and_error([row["verdict"] == "ok" for row in mine])
+        del verdicts["ok"]
         others = ", ".join(f"{verdict} {count / len(mine):.3f}" for verdict, count in verdicts.most_common())
         if name.startswith("leakage"):
             others = ", ".join(f"{key} colour {value:.3f}" for key, value in colour_rates(mine).items())
