@@ -4,8 +4,11 @@ from .nodes.attention import SBRecordAttention
 from .nodes.attention_files import SBLoadAttention, SBSaveAttention
 from .nodes.attention_view import SBPreviewAttention
 from .nodes.demo import SBLoadDemoModel
+from .nodes.masks import SBAssignMask
+from .nodes.modulation import SBAttentionModulation, SBObjectFocusedAttention, SBSelfAttentionTemperature
 from .nodes.prompt import SBBindConditioning, SBBindPrompt
 from .nodes.scoring import SBScoreBinding
+from .nodes.stage_weights import SBStageWeights
 
 WEB_DIRECTORY = "web"
 
@@ -15,6 +18,11 @@ class SemanticBinding(ComfyExtension):
         return [
             SBBindPrompt,
             SBBindConditioning,
+            SBAssignMask,
+            SBSelfAttentionTemperature,
+            SBObjectFocusedAttention,
+            SBStageWeights,
+            SBAttentionModulation,
             SBRecordAttention,
             SBPreviewAttention,
             SBSaveAttention,

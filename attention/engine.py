@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import comfy.model_patcher
@@ -17,9 +18,10 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 
+from ..parsing.binding import CONDITIONING_KEY
 from .layers import layers_of
-from .rows import bound_conds, chunks_of
-from .run import Attention, Call, Evaluation, Participant, Run, Technique
+from .rows import bound_conds, chunks_of, negative_slots
+from .run import Attention, Call, Evaluation, Layer, Participant, Run, Technique
 from .steps import step_of
 
 KEY = "semantic_binding"
@@ -40,11 +42,17 @@ def with_technique(model, technique: Technique):
     return clone
 
 
+def techniques_on(model) -> tuple[Technique, ...]:
+    """The techniques that a MODEL carries, in the order of their nodes."""
+    return model.model_options["transformer_options"].get(KEY, ())
+
+
 def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     """Around a whole run: begin the techniques, hook in, and undo it whatever happens."""
     guider = executor.class_obj
     original = guider.model_options
     model = guider.model_patcher
+    techniques = original["transformer_options"][KEY]
     run = Run(
         layers=layers_of(model),
         sigmas=tuple(sigmas.tolist()),
@@ -52,12 +60,14 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         height=noise.shape[-2],
         width=noise.shape[-1],
         cell=model.get_model_object("latent_format").spacial_downscale_ratio,
+        techniques=techniques,
+        keys=frozenset(key for cond in chain(*guider.conds.values()) if (key := cond.get(CONDITIONING_KEY))),
     )
-    participants = tuple(technique.begin(run) for technique in original["transformer_options"][KEY])
+    participants = tuple(technique.begin(run) for technique in techniques)
     guider.model_options = comfy.model_patcher.create_model_options_clone(original)
     for kind, wrapper in (
         (WrappersMP.PREDICT_NOISE, functools.partial(_evaluate, run)),
-        (WrappersMP.CALC_COND_BATCH, functools.partial(_identify, run)),
+        (WrappersMP.CALC_COND_BATCH, functools.partial(_identify, run, guider)),
         (WrappersMP.APPLY_MODEL, functools.partial(_forward, run, participants)),
     ):
         comfy.patcher_extension.add_wrapper_with_key(kind, KEY, wrapper, guider.model_options, is_model_options=True)
@@ -79,10 +89,10 @@ def _evaluate(run: Run, executor, x, timestep, *args, **kwargs):
         run.evaluation = None
 
 
-def _identify(run: Run, executor, model, conds, *args, **kwargs):
-    """Before the conditionings become batches: which of them carry a binding."""
+def _identify(run: Run, guider, executor, model, conds, *args, **kwargs):
+    """Before the conditionings become batches: which of them carry a binding, and which are the negative ones."""
     run.conds = bound_conds(conds)
-    run.keys.update(cond.key for cond in run.conds.values())
+    run.negative_slots = negative_slots(conds, guider.conds)
     return executor(model, conds, *args, **kwargs)
 
 
@@ -101,13 +111,9 @@ def _forward(
 def _call(run: Run, x: torch.Tensor, context: torch.Tensor | None, options: dict[str, Any]) -> Call | None:
     if run.evaluation is None or context is None:
         return None
-    uuids = options["uuids"]
-    found = chunks_of(run.conds, uuids, options["cond_or_uncond"], x.shape[0] // len(uuids))
+    uuids, slots = options["uuids"], options["cond_or_uncond"]
     chunks = []
-    for (uuid, _), chunk in found.items():
-        if uuid in run.evaluation.seen:
-            continue
-        run.evaluation.seen.add(uuid)
+    for (uuid, _), chunk in chunks_of(run.conds, uuids, slots, x.shape[0] // len(uuids)).items():
         area = chunk.cond.area
         expected = (run.height, run.width)
         if area is not None:
@@ -118,32 +124,88 @@ def _call(run: Run, x: torch.Tensor, context: torch.Tensor | None, options: dict
                 f"expected in the model call, {chunk.stop - chunk.start} of {x.shape[-2]} x {x.shape[-1]} found. "
                 "Semantic binding cannot tell where such tiles belong; take the tiling node off this model."
             )
-        chunks.append(chunk)
-    return Call(run.evaluation.step, tuple(chunks), context.shape[1])
+        chunks.append(chunk._replace(first=uuid not in run.evaluation.seen))
+        run.evaluation.seen.add(uuid)
+    negative = tuple(slot in run.negative_slots for slot in slots)
+    return Call(run.evaluation.step, x.shape[0], negative, tuple(chunks), context.shape[1])
 
 
 def _patched(options: dict[str, Any], run: Run, call: Call, participants: Sequence[Participant]) -> dict[str, Any]:
     """The options of this forward pass with our attention on the layers wanted; the given ones stay as they are."""
     replace = dict(options.get("patches_replace", {}))
-    for kind, layers, observe in (("attn1", "self_layers", "observe_self"), ("attn2", "cross_layers", "observe_cross")):
+    for kind, layers, attend in (("attn1", "self_layers", _attend_self), ("attn2", "cross_layers", _attend_cross)):
         slots = dict(replace.get(kind, {}))
         for layer in run.layers:
-            observers = [getattr(p, observe) for p in participants if layer in getattr(p, layers)]
-            if observers:
+            taking_part = [p for p in participants if layer in getattr(p, layers)]
+            if taking_part:
                 theirs = slots.get(layer.key, slots.get(layer.key[:2]))
-                slots[layer.key] = functools.partial(_attend, layer, call, observers, theirs)
+                slots[layer.key] = functools.partial(attend, layer, call, taking_part, theirs)
         replace[kind] = slots
     return {**options, "patches_replace": replace}
 
 
-def _attend(layer, call: Call, observers: Sequence[Callable], theirs: Callable | None, q, k, v, extra: dict[str, Any]):
-    """One attention: shown to the observers, then computed as it would have been without us."""
-    with torch.no_grad():
-        seen = Attention(layer, tuple(extra["activations_shape"][-2:]), extra["n_heads"], q, k)
-        for observe in observers:
-            observe(call, seen)
-    if theirs is not None:
-        return theirs(q, k, v, extra)
+def _attend_self(
+    layer: Layer, call: Call, participants: Sequence[Participant], theirs: Callable | None, q, k, v, extra
+) -> torch.Tensor:
+    """One self-attention: its queries scaled, then shown to the observers."""
+    for participant in participants:
+        factors = participant.scale_self(call)
+        if factors is not None:
+            q = q * _by_row(factors, q)
+    _observed(layer, call, [p.observe_self for p in participants], q, k, extra)
+    return theirs(q, k, v, extra) if theirs is not None else _attention(q, k, v, extra)
+
+
+def _attend_cross(
+    layer: Layer, call: Call, participants: Sequence[Participant], theirs: Callable | None, q, k, v, extra
+) -> torch.Tensor:
+    """One cross-attention: its logits biased, then shown to the observers.
+
+    What another pack has put in its place knows no bias, so the difference that the bias makes is added to its result.
+    """
+    bias = _bias(_seen(layer, q, k, extra), call, participants)
+    _observed(layer, call, [p.observe_cross for p in participants], q, k, extra, bias)
+    if theirs is None:
+        return _attention(q, k, v, extra, bias)
+    found = theirs(q, k, v, extra)
+    if bias is None:
+        return found
+    return found + _attention(q, k, v, extra, bias) - _attention(q, k, v, extra)
+
+
+def _by_row(factors: Sequence[float], q: torch.Tensor) -> float | torch.Tensor:
+    """The factor of each part on all its rows; HyperTile makes several rows of each, next to one another."""
+    if len(set(factors)) == 1:
+        return factors[0]
+    return q.new_tensor(factors).repeat_interleave(q.shape[0] // len(factors))[:, None, None]
+
+
+@torch.no_grad()
+def _bias(seen: Attention, call: Call, participants: Sequence[Participant]) -> torch.Tensor | None:
+    """The sum ``(B, 1, N, T)`` of what the participants add to the logits; None where none adds anything."""
+    total = None
+    for participant in participants:
+        for chunk, bias in participant.bias_cross(call, seen):
+            if total is None:
+                total = seen.q.new_zeros(call.rows, 1, seen.q.shape[1], seen.k.shape[1])
+            total[chunk.rows, 0] += bias
+    return total
+
+
+@torch.no_grad()
+def _observed(layer: Layer, call: Call, observers: Sequence[Callable], q, k, extra: dict[str, Any], bias=None) -> None:
+    seen = _seen(layer, q, k, extra)._replace(bias=bias)
+    for observe in observers:
+        observe(call, seen)
+
+
+def _seen(layer: Layer, q: torch.Tensor, k: torch.Tensor, extra: dict[str, Any]) -> Attention:
+    return Attention(layer, tuple(extra["activations_shape"][-2:]), extra["n_heads"], q, k)
+
+
+def _attention(q, k, v, extra: dict[str, Any], bias: torch.Tensor | None = None) -> torch.Tensor:
+    """ComfyUI's own attention, as the layer would have called it."""
+    masked = {} if bias is None else {"mask": bias}
     return optimized_attention(
-        q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
+        q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra, **masked
     )

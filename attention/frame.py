@@ -58,5 +58,5 @@ class Sum:
             self.weight = self.weight + covered.to(self.weight.device)
 
     def mean(self) -> torch.Tensor:
-        """The mean where anything was added, 0 elsewhere; on the CPU."""
-        return (self.total / self.weight.clamp(min=1)).cpu()
+        """The mean where anything was added, 0 elsewhere."""
+        return self.total / self.weight.clamp(min=1)

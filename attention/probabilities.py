@@ -9,10 +9,14 @@ WORKING_ELEMENTS = 2**22
 
 
 def mean_probabilities(
-    q: torch.Tensor, k: torch.Tensor, heads: int, groups: torch.Tensor | None = None
+    q: torch.Tensor,
+    k: torch.Tensor,
+    heads: int,
+    groups: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Probability that each query gives each key, or each group of keys: ``softmax(q kT / sqrt(d)) @ groups``, mean
-    over heads.
+    """Probability that each query gives each key, or each group of keys: ``softmax(q kT / sqrt(d) + bias) @ groups``,
+    mean over heads.
 
     Computed in float32 whatever the dtype of ``q``; in slices over heads and queries, so that the working memory does
     not grow with the image.
@@ -21,6 +25,7 @@ def mean_probabilities(
         q: queries ``(rows, N, heads * d)``.
         k: keys ``(rows, T, heads * d)``.
         groups: ``(T, G)``, the weight of each key in each group.
+        bias: ``(rows, 1, N, T)``, the same for every head.
 
     Returns:
         ``(rows, N, G)`` in float32; ``(rows, N, T)`` without groups.
@@ -32,7 +37,10 @@ def mean_probabilities(
     part = max(1, WORKING_ELEMENTS // (rows * heads * k.shape[2]))
     transposed = k.float().transpose(2, 3)
     parts = []
-    for piece in q.split(part, dim=2):
-        found = torch.matmul(piece.float() * scale, transposed).softmax(-1).mean(1)
+    for start, piece in zip(range(0, count, part), q.split(part, dim=2), strict=True):
+        logits = torch.matmul(piece.float() * scale, transposed)
+        if bias is not None:
+            logits = logits + bias[:, :, start : start + part]
+        found = logits.softmax(-1).mean(1)
         parts.append(found if groups is None else found @ groups)
     return torch.cat(parts, dim=1)

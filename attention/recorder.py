@@ -17,7 +17,7 @@ from .maps import AttentionMaps, Grid, Recording
 from .probabilities import mean_probabilities
 from .rows import Area, membership
 from .run import Attention, Call, Layer, Participant, Run
-from .steps import step_range
+from .steps import check_range, step_range
 from .targets import Target
 
 LEVELS = {"latent": 0, "latent/2": 1, "latent/4": 2, "latent/8": 3}
@@ -56,8 +56,7 @@ class RecorderSettings:
 
     def check(self, layers: tuple[Layer, ...]) -> None:
         """Raise ValueError if there are no steps to record, or no layers at the resolution."""
-        if not self.start < self.end:
-            raise ValueError(f"start ({self.start:g}) must be below end ({self.end:g}).")
+        check_range(self.start, self.end)
         present = {layer.level for layer in layers}
         if LEVELS.get(self.resolution, min(present)) not in present:
             names = ", ".join(name for name, level in LEVELS.items() if level in present)
@@ -85,13 +84,12 @@ class Recorder(Participant):
         self.lock = threading.Lock()
 
     def wants(self, call: Call) -> bool:
-        return call.step in self.steps and bool(call.of(self.settings.binding.key))
+        return call.step in self.steps and bool(call.first_of(self.settings.binding.key))
 
     def observe_cross(self, call: Call, attention: Attention) -> None:
-        for chunk in call.of(self.settings.binding.key):
-            rows = slice(chunk.start, chunk.stop)
+        for chunk in call.first_of(self.settings.binding.key):
             groups = self._groups(chunk.cond.length, call.context_rows, attention.k)
-            found = mean_probabilities(attention.q[rows], attention.k[rows], attention.heads, groups)
+            found = attention.probabilities(chunk, groups)
             self._add("cross", call.step, attention, found, chunk.cond.area)
 
     def observe_self(self, call: Call, attention: Attention) -> None:
@@ -105,15 +103,14 @@ class Recorder(Participant):
         level = attention.layer.level
         grid = grid_of(self.run.height, self.run.width, level)
         x, y = self.settings.point
-        for chunk in call.of(self.settings.binding.key):
+        for chunk in call.first_of(self.settings.binding.key):
             box = box_of(chunk.cond.area, grid, level)
             row, column = min(int(y * grid[0]), grid[0] - 1) - box.top, min(int(x * grid[1]), grid[1] - 1) - box.left
             if not (0 <= row < box.height and 0 <= column < box.width):
                 continue
             query = row * height // box.height * width + column * width // box.width
-            rows = slice(chunk.start, chunk.stop)
-            q = attention.q[rows, query : query + 1]
-            found = mean_probabilities(q, attention.k[rows], attention.heads).transpose(1, 2)
+            q = attention.q[chunk.rows, query : query + 1]
+            found = mean_probabilities(q, attention.k[chunk.rows], attention.heads).transpose(1, 2)
             self._add("self", call.step, attention, found, chunk.cond.area)
 
     def finish(self, latent: torch.Tensor) -> None:
@@ -158,7 +155,7 @@ class Recorder(Participant):
                 level,
                 tuple(layer.name for layer in run.layers if layer.level == level),
                 torch.stack(
-                    [torch.cat([self.sums[step, level, kind].mean() for kind in kinds], dim=1) for step in kept]
+                    [torch.cat([self.sums[step, level, kind].mean().cpu() for kind in kinds], dim=1) for step in kept]
                 ),
             )
             for level in sorted(self.levels)

@@ -33,11 +33,17 @@ class BoundCond(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Rows ``start`` to ``stop`` of a batch and the conditioning they were made with."""
+    """Rows ``start`` to ``stop`` of a batch and the conditioning they were made with; ``first`` unless it was computed
+    before in the same evaluation."""
 
     start: int
     stop: int
     cond: BoundCond
+    first: bool = True
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.stop)
 
 
 def bound_conds(conds: Sequence[list[dict[str, Any]] | None]) -> dict[tuple[Any, int], BoundCond]:
@@ -57,6 +63,18 @@ def bound_conds(conds: Sequence[list[dict[str, Any]] | None]) -> dict[tuple[Any,
             area = Area(*cond["area"]) if "area" in cond else None
             found[cond["uuid"], slot] = BoundCond(key, text.shape[1], area)
     return found
+
+
+def negative_slots(conds: Sequence[list | None], of_guider: Mapping[str, list]) -> frozenset[int]:
+    """The places of the negative conditionings among those of one model evaluation.
+
+    Guiders pass them in different orders (DualCFGGuider has the negative first), so they are known by being the
+    guider's own list; where a node passes lists of its own, the second is the negative, as in ComfyUI's sampling.
+    """
+    known = [slot for slot, group in enumerate(conds) if any(group is own for own in of_guider.values())]
+    if not known:
+        return frozenset([1])
+    return frozenset(slot for slot in known if conds[slot] is of_guider.get("negative"))
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

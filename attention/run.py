@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from ..parsing.binding import Binding
+from .probabilities import mean_probabilities
 from .rows import BoundCond, Chunk
 
 
@@ -36,7 +38,7 @@ class Evaluation:
     """One prediction the sampler asks for: one or more model calls at the same noise level.
 
     ``seen`` holds the uuids of the bound conditionings that were already computed in it. Guidance such as PAG or SAG
-    computes them once more, with altered attention or on an altered latent; observers look at the first pass only.
+    computes them once more, with altered attention or on an altered latent.
     """
 
     def __init__(self, step: int):
@@ -49,8 +51,9 @@ class Run:
     """State of one sampling run: made when it starts, dropped when it ends.
 
     ``height`` and ``width`` are the latent's, in cells; ``cell`` is the size of a cell in pixels; ``batch`` the number
-    of latents; ``sigmas`` the falling noise schedule, one longer than the steps. ``conds`` are the bound conditionings
-    of the evaluation in progress and ``keys`` the bindings seen so far in the run.
+    of latents; ``sigmas`` the falling noise schedule, one longer than the steps. ``techniques`` are all that take part,
+    ``keys`` those of the bindings whose conditioning the sampler was given, ``conds`` the bound conditionings of the
+    evaluation in progress, ``negative_slots`` the places of the negative ones among its conditionings.
     """
 
     layers: tuple[Layer, ...]
@@ -59,47 +62,88 @@ class Run:
     height: int
     width: int
     cell: int
+    techniques: tuple[Technique, ...] = ()
+    keys: frozenset[str] = frozenset()
     evaluation: Evaluation | None = None
     conds: Mapping[tuple[Any, int], BoundCond] = field(default_factory=dict)
-    keys: set[str] = field(default_factory=set)
+    negative_slots: frozenset[int] = frozenset()
 
     @property
     def steps(self) -> int:
         return len(self.sigmas) - 1
 
+    def require(self, binding: Binding, name: str) -> None:
+        """Raise ValueError if the sampler was not given the conditioning of the binding that a technique acts on."""
+        if binding.key not in self.keys:
+            raise ValueError(
+                f'{name} has nothing to act on: the sampler was not given the conditioning of "{binding.text}". '
+                "Connect the CONDITIONING output of the node that the BINDING comes from to the sampler, or take "
+                f"{name} off the model of this sampler."
+            )
+
 
 class Call(NamedTuple):
-    """One forward pass of the UNet: its step, its chunks of a binding not seen before in this evaluation, and the rows
-    of its context (before another pack's patches change them)."""
+    """One forward pass of the UNet.
+
+    ``rows`` is the size of its batch, ``negative`` tells for each of the equal parts of the batch whether its
+    conditioning is a negative one, ``chunks`` are the parts that carry a binding, ``context_rows`` the rows of its
+    context (before another pack's patches change them).
+    """
 
     step: int
+    rows: int
+    negative: tuple[bool, ...]
     chunks: tuple[Chunk, ...]
     context_rows: int
 
     def of(self, key: str) -> tuple[Chunk, ...]:
         return tuple(chunk for chunk in self.chunks if chunk.cond.key == key)
 
+    def first_of(self, key: str) -> tuple[Chunk, ...]:
+        """Those of the binding that were not computed before in this evaluation."""
+        return tuple(chunk for chunk in self.of(key) if chunk.first)
+
 
 class Attention(NamedTuple):
     """The attention of one layer in one call: projected ``q (B, N, H*D)`` and ``k (B, T, H*D)``; ``grid`` is the
-    layer's (height, width), with N = height * width unless another pack has tiled or merged the queries."""
+    layer's (height, width), with N = height * width unless another pack has tiled or merged the queries. ``bias``
+    ``(B, 1, N, T)`` is what the techniques add to the logits, where they do."""
 
     layer: Layer
     grid: tuple[int, int]
     heads: int
     q: torch.Tensor
     k: torch.Tensor
+    bias: torch.Tensor | None = None
+
+    def probabilities(self, chunk: Chunk, groups: torch.Tensor) -> torch.Tensor:
+        """``(rows, N, G)``: probability that the patches of a chunk give each group of keys, mean over heads."""
+        bias = None if self.bias is None else self.bias[chunk.rows]
+        return mean_probabilities(self.q[chunk.rows], self.k[chunk.rows], self.heads, groups, bias)
 
 
 class Participant:
-    """One technique's part in one run. ``cross_layers`` and ``self_layers`` are the layers it observes."""
+    """One technique's part in one run. ``cross_layers`` and ``self_layers`` are the layers it takes part in.
+
+    Changes come first, in the order of the nodes, each computed from the attention as it was found; then all observers
+    see the changed attention.
+    """
 
     cross_layers: frozenset[Layer] = frozenset()
     self_layers: frozenset[Layer] = frozenset()
 
     def wants(self, call: Call) -> bool:
-        """Whether this call is to be observed at all."""
+        """Whether it takes part in this call at all."""
         return False
+
+    def scale_self(self, call: Call) -> Sequence[float] | None:
+        """A factor on the queries of the ``self_layers`` for each of the call's equal parts; None for no change."""
+        return None
+
+    def bias_cross(self, call: Call, attention: Attention) -> Iterable[tuple[Chunk, torch.Tensor]]:
+        """What to add to the logits of a cross-attention: chunks and biases that broadcast to ``(rows of the chunk, N,
+        T)``."""
+        return ()
 
     def observe_cross(self, call: Call, attention: Attention) -> None:
         """Look at an attention to the prompt; called for the ``cross_layers`` of wanted calls."""
@@ -117,4 +161,5 @@ class Technique(Protocol):
     def check(self, layers: tuple[Layer, ...]) -> None:
         """Raise ValueError if a model with these layers cannot do what is asked; called when the node executes."""
 
-    def begin(self, run: Run) -> Participant: ...
+    def begin(self, run: Run) -> Participant:
+        """Its part in a run; raises ValueError if it cannot act in this one."""

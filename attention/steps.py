@@ -19,6 +19,12 @@ def step_of(sigma: float, sigmas: Sequence[float]) -> int:
     return min(passed, len(sigmas) - 2)
 
 
+def check_range(start: float, end: float) -> None:
+    """Raise ValueError unless the range is one."""
+    if not start < end:
+        raise ValueError(f"start ({start:g}) must be below end ({end:g}).")
+
+
 def step_range(start: float, end: float, steps: int) -> range:
     """The steps between two fractions of a run, every step that is touched; never empty for ``start < end``."""
     return range(math.floor(round(start * steps, 6)), math.ceil(round(end * steps, 6)))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import host
+from report import number, table, with_error
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,6 @@ def compare(rows: Sequence[Row], sets: Sequence[str], workflows: Sequence[str], 
     return records
 
 
-def _number(value: float | None, digits: int = 3, sign: str = "") -> str:
-    return "" if value is None or math.isnan(value) else f"{value:{sign}.{digits}f}"
-
-
 def markdown(records: Sequence[dict], head: Sequence[str]) -> str:
     """The records as a table, under lines that say what was measured."""
     verdicts = [
@@ -80,34 +76,17 @@ def markdown(records: Sequence[dict], head: Sequence[str]) -> str:
     rates = ("share_right", "presence", "binding", "leakage")
     titles = ["entities right", "present", "bound", "leaking"]
     columns = ["prompts", "workflow", "n", "ok ± SE", "− plain ± SE", "identical", *verdicts, *titles]
-    lines = ["# Binding", "", *head, "", f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
-    for record in records:
-        difference = ""
-        if "difference" in record:
-            difference = f"{_number(record['difference'], sign='+')} ± {_number(record['difference_error'])}"
-        cells = [
+    rows = [
+        [
             record["set"],
             record["workflow"],
             str(record["n"]),
-            f"{_number(record['rate'])} ± {_number(record['standard_error'])}",
-            difference,
-            _number(record.get("identical_to_plain"), 2),
-            *(_number(record["verdicts"].get(verdict, 0.0)) for verdict in verdicts),
-            *(_number(record[rate]) for rate in rates),
+            with_error(record["rate"], record["standard_error"]),
+            with_error(record.get("difference"), record.get("difference_error"), sign="+"),
+            number(record.get("identical_to_plain"), 2),
+            *(number(record["verdicts"].get(verdict, 0.0)) for verdict in verdicts),
+            *(number(record[rate]) for rate in rates),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def write_tables(records: Sequence[dict], head: Sequence[str], path: Path) -> None:
-    """`path`.md for reading and `path`.json for programs (null where there is no number)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".md").write_text(markdown(records, head), encoding="utf-8")
-    plain = [{key: None if _is_nan(value) else value for key, value in record.items()} for record in records]
-    path.with_suffix(".json").write_text(
-        json.dumps({"about": list(head), "rows": plain}, indent=1) + "\n", encoding="utf-8"
-    )
-
-
-def _is_nan(value) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+        for record in records
+    ]
+    return "\n".join(["# Binding", "", *head, "", *table(columns, rows)]) + "\n"

@@ -64,9 +64,19 @@ def run_node(node_id: str, **inputs: Any) -> dict[str, Any]:
     """Run a node of the pack, inputs left out at their defaults; its outputs by type."""
     node_class = node_classes()[node_id]
     schema = node_class.define_schema()
-    defaults = {each.id: each.default for each in schema.inputs if getattr(each, "default", None) is not None}
+    defaults = {each.id: default for each in schema.inputs if (default := _default(each)) is not None}
     result = node_class.execute(**{**defaults, **inputs})
     return {output.get_io_type(): value for output, value in zip(schema.outputs, result.args, strict=True)}
+
+
+def _default(given: Any) -> Any:
+    """An input's default; a dynamic combo's is its first option with the defaults of that option's inputs."""
+    from comfy_api.latest import io
+
+    if not isinstance(given, io.DynamicCombo.Input):
+        return getattr(given, "default", None)
+    option = given.options[0]
+    return {given.id: option.key, **{each.id: each.default for each in option.inputs}}
 
 
 def machine() -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import comfy.sample
 import host
+import numpy as np
 import torch
 from binding_table import Row
 from workflows import WORKFLOWS, Workflow
@@ -36,11 +37,11 @@ class Job:
 
 
 class Laboratory:
-    def __init__(self, sampling: Sampling):
+    def __init__(self, sampling: Sampling, workflows: Mapping[str, Callable[[Workflow], Workflow]] = WORKFLOWS):
         loaded = host.run_node("SBLoadDemoModel")
         self.model, self.clip, self.vae = loaded["MODEL"], loaded["CLIP"], loaded["VAE"]
         self.negative = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(""))
-        self.sampling = sampling
+        self.sampling, self.workflows = sampling, workflows
         prompts = host.part("evaluation.prompts").PROMPT_SETS
         self.wanted = {prompt.text: prompt.wanted for of_set in prompts.values() for prompt in of_set}
         self.wanted_by = host.part("evaluation.wanted").wanted_by
@@ -49,15 +50,18 @@ class Laboratory:
 
     def rows(self, job: Job, names: Sequence[str]) -> Iterator[Row]:
         """The judged images of a job, workflow by workflow."""
-        start = self._bound(job.text)
         for name in names:
-            latents = self._sample(WORKFLOWS[name](start), job.images)
-            pictures = self.vae.decode(latents).float().cpu().numpy()
+            latents, pictures = self.images(job, name)
             for image, latent, picture in zip(job.images, latents, pictures, strict=True):
                 score = self.judge(self.wanted[job.text], self.detect(picture))
                 digest = hashlib.sha256(latent.contiguous().numpy().tobytes()).hexdigest()[:16]
                 numbers = (score.share_right, score.presence, score.binding, score.leakage)
                 yield Row(job.prompt_set, name, image, job.text, digest, score.verdict, *numbers)
+
+    def images(self, job: Job, name: str) -> tuple[torch.Tensor, np.ndarray]:
+        """Latents (B, 4, 16, 16) of a job by a workflow, and their pictures (B, H, W, 3) of 0..1."""
+        latents = self._sample(self.workflows[name](self._bound(job.text)), job.images)
+        return latents, self.vae.decode(latents).float().cpu().numpy()
 
     def _bound(self, text: str) -> Workflow:
         """The prompt with its entities as they are meant, so that no parser's mistake is counted.

@@ -1,70 +1,95 @@
-"""What the pack costs in sampling time: ratios to plain sampling, all in one process, in turns.
+"""What the pack costs: sampling time as ratios to plain sampling, all in one process, in turns; and memory.
 
-    .dev/venv/bin/python benchmarks/speed.py [--model sd15 | demo] [--repeats 9] [--minutes 8]
+    .dev/venv/bin/python benchmarks/speed.py [--model sd15 | demo] [--repeats 5] [--steps 3] [--minutes 15]
 
 sd15 is the full size of Stable Diffusion 1.5 with random weights at latents of 64 x 64; demo is the bundled model, for
-a quick look. Every repeat runs each workflow once, in another order, and a ratio compares runs of the same repeat. When
-the time is up, or after an interruption, the table is made of the repeats done so far.
+a quick look. Every repeat runs each workflow once, in another order, and a ratio compares steps of the same repeat.
+When the time is up, or after an interruption, the table is made of the repeats done so far.
+
+What acts only in some steps of a run acts here in all of them. The first step of a run is told apart: it has all that
+happens once, and in it object-focused attention has no step before it, so that every layer assigns its own patches.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import host
 import numpy as np
+from report import table, write_report
+from workflows import Workflow
 
 PROMPT = "a photo of a black cat wearing sunglasses and a white dog"
 ENTITIES = "cat: black, wearing sunglasses | dog: white"
-IDLE, LARGE, SMALL = "engine, nothing to do", "recorder, latent/2", "recorder, latent/4"
-MOST = {IDLE: 1.0, LARGE: 1.05, SMALL: 1.05}
-"""The ratio that each may reach at most."""
 
 
-@dataclass(frozen=True)
-class Idle:
-    """A technique that takes part in the run and does nothing: what is left of one at strength 0."""
+def off(workflow: Workflow) -> Workflow:
+    """Every technique at strength 0, and one without entities."""
+    shape = {"shape": "linear", **dict.fromkeys(("global_start", "global_end", "entity_start", "entity_end"), 1.0)}
+    weighed = (
+        workflow.through("SBSelfAttentionTemperature", temperature=1.0, end=1.0)
+        .through("SBObjectFocusedAttention", mode={"mode": "soft", "penalty": 0.0}, start=0.0)
+        .through("SBStageWeights", shape=shape)
+    )
+    without = replace(weighed, binding=replace(weighed.binding, entities=()))
+    return without.through("SBObjectFocusedAttention", start=0.0).through("SBStageWeights")
 
-    def check(self, layers):
-        pass
 
-    def begin(self, run):
-        return host.part("attention.run").Participant()
+def heated(workflow: Workflow) -> Workflow:
+    return workflow.through("SBSelfAttentionTemperature", end=1.0)
 
 
-def workflows() -> dict[str, Callable]:
-    """What is compared with "plain", by name. A new technique is one more line."""
-    with_technique = host.part("attention.engine").with_technique
-    return {
-        "plain": lambda workflow: workflow,
-        IDLE: lambda workflow: replace(workflow, model=with_technique(workflow.model, Idle())),
-        LARGE: lambda workflow: workflow.through("SBRecordAttention", resolution="latent/2"),
-        SMALL: lambda workflow: workflow.through("SBRecordAttention", resolution="latent/4"),
-    }
+def focused(workflow: Workflow) -> Workflow:
+    return workflow.through("SBObjectFocusedAttention", start=0.0).through("SBStageWeights")
+
+
+def recorded(workflow: Workflow, resolution: str) -> Workflow:
+    return workflow.through("SBRecordAttention", resolution=resolution)
+
+
+class Case(NamedTuple):
+    """A way of using the pack, and the ratio that it may reach at most."""
+
+    make: Callable[[Workflow], Workflow]
+    most: float | None = None
+
+
+CASES = {
+    "plain": Case(lambda workflow: workflow),
+    "all at strength 0": Case(off, 1.0),
+    "recorder, latent/2": Case(lambda workflow: recorded(workflow, "latent/2"), 1.05),
+    "recorder, latent/4": Case(lambda workflow: recorded(workflow, "latent/4"), 1.05),
+    "self-attention temperature": Case(heated, 1.01),
+    "object-focused attention and stage weights": Case(focused, 1.08),
+    "all of these, recorder at latent/2": Case(lambda workflow: recorded(focused(heated(workflow)), "latent/2"), 1.12),
+}
+"""All are compared with "plain". A new technique is one more line."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One run: seconds by the clock, seconds of processor time over all threads, and the latents (B, C, H, W)."""
+    """One run, step by step: seconds by the clock, and of processor time over all threads; the latents (B, C, H, W).
 
-    wall: float
-    processor: float
+    The first step has all that is neither in this step nor in another.
+    """
+
+    wall: tuple[float, ...]
+    processor: tuple[float, ...]
     latent: np.ndarray
 
 
 class Subject:
     """What is sampled: a model, a bound prompt and an empty one, and latents to start from."""
 
-    def __init__(self, model: str, steps: int, batch: int):
+    def __init__(self, model: str, batch: int):
         import torch
-        from workflows import Workflow
 
         loaded = host.run_node("SBLoadDemoModel")
         bound = host.run_node("SBBindPrompt", clip=loaded["CLIP"], text=PROMPT, entities=ENTITIES)
@@ -81,17 +106,23 @@ class Subject:
         self.plain = Workflow(patcher, positive, binding)
         self.negative = [[empty, {}]]
         self.noise = torch.randn(batch, *latent, generator=torch.Generator().manual_seed(0))
-        self.steps = steps
 
-    def run(self, workflow) -> Timing:
+    def run(self, workflow: Workflow, steps: int) -> Timing:
         import comfy.sample
         import torch
 
-        wall, processor = time.perf_counter(), time.process_time()
+        clocks = []
+
+        def look_at_clocks(*_) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            clocks.append((time.perf_counter(), time.process_time()))
+
+        look_at_clocks()
         latent = comfy.sample.sample(
             workflow.model,
             self.noise,
-            self.steps,
+            steps,
             7.5,
             "euler",
             "normal",
@@ -100,32 +131,56 @@ class Subject:
             torch.zeros_like(self.noise),
             disable_pbar=True,
             seed=0,
+            callback=look_at_clocks,
         )
         latent = latent.float().cpu().numpy()
-        return Timing(time.perf_counter() - wall, time.process_time() - processor, latent)
+        look_at_clocks()
+        seconds = np.diff(clocks, axis=0)
+        seconds[0] += seconds[-1]
+        wall, processor = seconds[:-1].T.tolist()
+        return Timing(tuple(wall), tuple(processor), latent)
+
+    def peak_memory(self, workflow: Workflow) -> float:
+        """The most MiB of tensors that a run of two steps holds at a time, beyond what there was before it."""
+        from torch.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+            self.run(workflow, steps=2)
+        events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+        held = np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
+        return float(held.max()) / 2**20
 
 
-def measure(subject: Subject, repeats: int, minutes: float) -> dict[str, list[Timing]]:
-    """Timings by workflow, as many for each; the first round, in which memory is claimed, is not kept."""
-    cases = {name: make(subject.plain) for name, make in workflows().items()}
-    timings = {name: [] for name in cases}
+@dataclass(frozen=True)
+class Measured:
+    """The runs of one workflow, and the most MiB that one of them holds."""
+
+    timings: list[Timing]
+    memory: float
+
+
+def measure(subject: Subject, repeats: int, steps: int, minutes: float) -> dict[str, Measured]:
+    """Every workflow by its name, with as many timings for each."""
     end = time.monotonic() + 60.0 * minutes
+    made = {name: case.make(subject.plain) for name, case in CASES.items()}
+    subject.run(subject.plain, steps=1)
+    measured = {name: Measured([], subject.peak_memory(workflow)) for name, workflow in made.items()}
     order = np.random.default_rng(0)
     try:
-        for repeat in range(repeats + 1):
+        for repeat in range(1, repeats + 1):
             start = time.monotonic()
-            names = [list(cases)[index] for index in order.permutation(len(cases))]
-            of_repeat = {name: subject.run(cases[name]) for name in names}
-            if repeat:
-                for name, timing in of_repeat.items():
-                    timings[name].append(timing)
-            plain = of_repeat["plain"]
-            print(f"repeat {repeat} of {repeats}: plain {plain.wall:.2f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+            names = [list(made)[index] for index in order.permutation(len(made))]
+            of_repeat = {name: subject.run(made[name], steps) for name in names}
+            for name, timing in of_repeat.items():
+                measured[name].timings.append(timing)
+            plain = of_repeat["plain"].wall[-1]
+            load = os.getloadavg()[0]
+            print(f"repeat {repeat} of {repeats}: {plain:.2f} s a step of plain, load {load:.1f}", flush=True)
             if time.monotonic() + (time.monotonic() - start) > end:
                 break
     except KeyboardInterrupt:
         print("interrupted")
-    return timings
+    return measured
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:
@@ -134,83 +189,113 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     return float(low), float(median), float(high)
 
 
-def compare(timings: dict[str, list[Timing]]) -> list[dict]:
-    """A record for each workflow: its ratios to plain, and whether its latents are the same."""
-    plain = timings["plain"]
+def later(timings: list[Timing], clock: str) -> list[float]:
+    """Seconds of every step but the first of each run."""
+    return [seconds for timing in timings for seconds in getattr(timing, clock)[1:]]
+
+
+def ratios(mine: list[float], plain: list[float]) -> tuple[float, float, float]:
+    return quartiles([seconds / other for seconds, other in zip(mine, plain, strict=True)])
+
+
+def compare(measured: dict[str, Measured]) -> list[dict]:
+    """A record for each workflow: its ratios to plain, its memory beyond plain's, and whether latents are the same."""
+    plain = measured["plain"]
     records = []
-    for name, mine in timings.items():
-        pairs = list(zip(mine, plain, strict=True))
+    for name, mine in measured.items():
+        timings = mine.timings
         records.append(
             {
                 "workflow": name,
-                "n": len(mine),
-                "seconds": quartiles([timing.wall for timing in mine]),
-                "wall_ratio": quartiles([timing.wall / other.wall for timing, other in pairs]),
-                "processor_ratio": quartiles([timing.processor / other.processor for timing, other in pairs]),
-                "at_most": MOST.get(name),
-                "identical": all(np.array_equal(timing.latent, plain[0].latent) for timing in mine),
+                "n": len(later(timings, "wall")),
+                "seconds": quartiles(later(timings, "wall")),
+                "wall_ratio": ratios(later(timings, "wall"), later(plain.timings, "wall")),
+                "processor_ratio": ratios(later(timings, "processor"), later(plain.timings, "processor")),
+                "first_step_ratio": ratios([t.wall[0] for t in timings], [t.wall[0] for t in plain.timings]),
+                "at_most": CASES[name].most,
+                "memory_mib": mine.memory,
+                "more_memory_mib": mine.memory - plain.memory,
+                "identical": all(np.array_equal(timing.latent, plain.timings[0].latent) for timing in timings),
             }
         )
     return records
 
 
+COLUMNS = (
+    "workflow",
+    "n",
+    "seconds a step",
+    "ratio",
+    "quartiles",
+    "processor ratio",
+    "quartiles",
+    "at most",
+    "first step",
+    "memory (MiB)",
+    "− plain",
+    "identical",
+)
+
+
 def markdown(records: list[dict], head: list[str]) -> str:
-    columns = ["workflow", "n", "seconds", "ratio", "quartiles", "processor ratio", "quartiles", "at most", "identical"]
-    lines = ["# Sampling time", "", *head, "", f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+    rows = []
     for record in records:
         low, ratio, high = record["wall_ratio"]
         processor_low, processor, processor_high = record["processor_ratio"]
-        cells = [
-            record["workflow"],
-            str(record["n"]),
-            f"{record['seconds'][1]:.2f}",
-            f"{ratio:.3f}",
-            f"{low:.3f} to {high:.3f}",
-            f"{processor:.3f}",
-            f"{processor_low:.3f} to {processor_high:.3f}",
-            "" if record["at_most"] is None else f"{record['at_most']:.2f}",
-            "yes" if record["identical"] else "no",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(
+            [
+                record["workflow"],
+                str(record["n"]),
+                f"{record['seconds'][1]:.2f}",
+                f"{ratio:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{processor:.3f}",
+                f"{processor_low:.3f} to {processor_high:.3f}",
+                "" if record["at_most"] is None else f"{record['at_most']:.2f}",
+                f"{record['first_step_ratio'][1]:.3f}",
+                f"{record['memory_mib']:.1f}",
+                f"{record['more_memory_mib']:+.1f}",
+                "yes" if record["identical"] else "no",
+            ]
+        )
+    return "\n".join(["# Sampling time", "", *head, "", *table(COLUMNS, rows)]) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("sd15", "demo"), default="sd15")
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--minutes", type=float, default=8.0, help="start no repeat that would end later")
-    parser.add_argument("--steps", type=int, default=1, help="sampler steps of a run")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3, help="sampler steps of a run, at least 2")
+    parser.add_argument("--minutes", type=float, default=15.0, help="start no repeat that would end later")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="1 where other programs use the machine")
     parser.add_argument("--gpu", action="store_true", help="use the accelerator that ComfyUI finds")
     parser.add_argument("--tables", type=Path, help="where the tables go, without .md")
     arguments = parser.parse_args()
+    if arguments.steps < 2:
+        parser.error("--steps must be at least 2: the first step is told apart.")
     host.start_comfyui(*([] if arguments.gpu else ["--cpu"]))
     import torch
 
     torch.set_num_threads(arguments.threads)
     with torch.inference_mode():
-        timings = measure(
-            Subject(arguments.model, arguments.steps, arguments.batch), arguments.repeats, arguments.minutes
-        )
-    if not timings["plain"]:
+        subject = Subject(arguments.model, arguments.batch)
+        measured = measure(subject, arguments.repeats, arguments.steps, arguments.minutes)
+    if not measured["plain"].timings:
         raise SystemExit("No repeat was finished.")
     head = [
-        "Time of a sampling run divided by that of plain sampling in the same repeat: median and quartiles over n "
-        "repeats; by the clock, and by processor time over all threads, which other programs disturb less.",
+        "Time of a step divided by that of the same step of plain sampling in the same repeat: median and quartiles "
+        "over n steps; by the clock, and by processor time over all threads, which other programs disturb less. Every "
+        "technique acts in every step. The first step of a run, apart, has all that happens once; in it every layer "
+        "assigns its own patches, which no later step does. Memory: the most that the tensors of a run of two steps "
+        "take at a time, without the weights.",
         "",
         f"Model {arguments.model}, CFG, batch {arguments.batch}, steps {arguments.steps}. {host.machine()}, "
         f"{arguments.threads} threads, load average {os.getloadavg()[0]:.1f}. {date.today().isoformat()}.",
     ]
-    records = compare(timings)
+    records = compare(measured)
     text = markdown(records, head)
-    path = arguments.tables or host.RESULTS / f"speed-{arguments.model}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".md").write_text(text, encoding="utf-8")
-    path.with_suffix(".json").write_text(
-        json.dumps({"about": head, "rows": records}, indent=1) + "\n", encoding="utf-8"
-    )
+    write_report(text, records, head, arguments.tables or host.RESULTS / f"speed-{arguments.model}")
     print(text)
 
 

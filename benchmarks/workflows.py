@@ -28,8 +28,19 @@ class Workflow:
         return replace(self, **{field: outputs[kind] for field, kind in FIELDS.items() if kind in outputs})
 
 
+def modulated(workflow: Workflow, **on: bool) -> Workflow:
+    """The given parts of attention modulation alone, in the settings of the demo model."""
+    parts = dict.fromkeys(("self_attention_temperature", "object_focused_attention", "stage_weights"), False)
+    return workflow.through("SBAttentionModulation", preset="demo model", **(parts | on))
+
+
 WORKFLOWS: dict[str, Callable[[Workflow], Workflow]] = {
     "plain": lambda workflow: workflow,
     "recorder": lambda workflow: workflow.through("SBRecordAttention"),
+    "self-attention temperature": lambda workflow: modulated(workflow, self_attention_temperature=True),
+    "object-focused attention": lambda workflow: modulated(workflow, object_focused_attention=True),
+    "stage weights": lambda workflow: modulated(workflow, stage_weights=True),
+    "attention modulation": lambda workflow: workflow.through("SBAttentionModulation", preset="demo model"),
+    "attention modulation, preset paper": lambda workflow: workflow.through("SBAttentionModulation", preset="paper"),
 }
 """Name and nodes of each. A new technique is one more line; all but "plain" are compared with it."""

@@ -30,9 +30,10 @@ def _favourites(things) -> list[bool]:
     return [FAVOURITE_COLOUR[shape] == colour for shape, colour in things]
 
 
-def _exchanged(things) -> bool:
+def _taken(things) -> int:
+    """How many of two things have the other's favourite colour."""
     (first, first_colour), (second, second_colour) = things
-    return FAVOURITE_COLOUR[first] == second_colour and FAVOURITE_COLOUR[second] == first_colour
+    return (FAVOURITE_COLOUR[first] == second_colour) + (FAVOURITE_COLOUR[second] == first_colour)
 
 
 _SINGLES = tuple((thing,) for thing in product(SHAPES, COLOURS))
@@ -46,18 +47,16 @@ PROMPT_SETS = {
     "single_fav": tuple(prompt_for(things) for things in _SINGLES if all(_favourites(things))),
     "single_counter": tuple(prompt_for(things) for things in _SINGLES if not any(_favourites(things))),
     "two_fav": tuple(prompt_for(things) for things in _PAIRS if all(_favourites(things))),
-    "two_counter": tuple(
-        prompt_for(things)
-        for things in _PAIRS
-        if not any(FAVOURITE_COLOUR[shape] in (things[0][1], things[1][1]) for shape, _ in things)
-    ),
-    "two_swap": tuple(prompt_for(things) for things in _PAIRS if _exchanged(things)),
+    "two_counter": tuple(prompt_for(t) for t in _PAIRS if not any(_favourites(t)) and _taken(t) == 0),
+    "two_half": tuple(prompt_for(t) for t in _PAIRS if not any(_favourites(t)) and _taken(t) == 1),
+    "two_swap": tuple(prompt_for(t) for t in _PAIRS if _taken(t) == 2),
 }
 """Every prompt of each set, things named in either order. Of two things the shapes differ and the colours differ:
 
 - single_fav, single_counter: one thing, with and without its shape's favourite colour;
 - two_fav: both have their favourite colour; two_swap: each has the other's;
-- two_counter: neither colour is the favourite of either shape.
+- two_counter: neither colour is the favourite of either shape;
+- two_half: one has the other's favourite colour, the other has neither's. Settings are chosen on these prompts.
 """
 
 

@@ -85,11 +85,12 @@ class Reference:
                 found.append(torch.stack(columns, 1).unflatten(2, grid))
         return torch.stack(found).mean(0)
 
-    def self_map(self, embedding, grid, row: int, column: int) -> torch.Tensor:
-        """Mean self-attention map ``(batch, h, w)`` of a patch, over all layers on a grid and all calls."""
+    def self_map(self, embedding, grid, row: int, column: int, calls=None, tau: float = 1.0) -> torch.Tensor:
+        """Mean self-attention map ``(batch, h, w)`` of a patch, over all layers on a grid and all calls, where it has
+        the temperature tau."""
         found = [
-            self._softmax(q, k, heads)[:, row * grid[1] + column].unflatten(1, grid)
-            for _, heads, q, k in self._attentions("attn1", embedding, grid, None)
+            self._softmax(q / tau, k, heads)[:, row * grid[1] + column].unflatten(1, grid)
+            for _, heads, q, k in self._attentions("attn1", embedding, grid, calls)
         ]
         return torch.stack(found).mean(0)
 

@@ -35,8 +35,19 @@ RUN = """async () => {
 }"""
 
 
-PANEL_TEXT = """id => app.rootGraph.getNodeById(id).widgets
-    .find(widget => widget.name === "semantic_binding_panel").element.innerText"""
+PANEL = """id => app.rootGraph.getNodeById(id).widgets
+    .find(widget => widget.name === "semantic_binding_panel").element"""
+
+SHOW = """id => {
+    app.canvas.ds.scale = 1;
+    app.canvas.centerOnNode(app.rootGraph.getNodeById(id));
+}"""
+
+CHOOSE = """([id, name, value]) => {
+    const widget = app.rootGraph.getNodeById(id).widgets.find(widget => widget.name === name);
+    widget.value = value;
+    widget.callback?.(value);
+}"""
 
 
 def browser_path() -> str | None:
@@ -78,9 +89,18 @@ class Frontend:
         """The open workflow as the frontend saves it."""
         return self.page.evaluate("() => app.rootGraph.serialize()")
 
+    def choose(self, node_id: int, widget: str, value: Any) -> None:
+        """Sets a widget of a node as a user's choice does."""
+        self.page.evaluate(CHOOSE, [node_id, widget, value])
+
+    def show_node(self, node_id: int) -> None:
+        """Brings a node to the middle of the window, in its full size."""
+        self.page.evaluate(SHOW, node_id)
+        self.page.wait_for_timeout(500)
+
     def panel(self, node_id: int) -> str:
         """The text on the panel that this pack adds to a node."""
-        return self.page.evaluate(PANEL_TEXT, node_id)
+        return self.page.evaluate(f"id => ({PANEL})(id).innerText", node_id)
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def test_binding_table(benchmark, row, tmp_path):
     assert records[1]["difference"] == 0.25
     assert records[1]["difference_error"] == pytest.approx(np.std([0, 1, 0, 0], ddof=1) / 2)
     assert records[1]["identical_to_plain"] == 0.0
-    table.write_tables(records, ["About."], tmp_path / "binding")
+    benchmark("report").write_report(table.markdown(records, ["About."]), records, ["About."], tmp_path / "binding")
     lines = (tmp_path / "binding.md").read_text().splitlines()
     assert lines[-1].startswith("| two_swap | other | 4 | 0.750 ± 0.250 | +0.250 ± 0.250 | 0.00 | 0.250 |")
     assert json.loads((tmp_path / "binding.json").read_text())["rows"][0]["leakage"] is None
@@ -68,21 +68,128 @@ def test_binding_table(benchmark, row, tmp_path):
 def test_speed_table(benchmark):
     speed = benchmark("speed")
     latent = np.zeros(3)
-    plain = [speed.Timing(wall, wall, latent) for wall in (1.0, 2.0, 4.0)]
-    slower = [speed.Timing(wall, wall * 0.5, latent + 1) for wall in (1.1, 2.4, 4.2)]
-    first, second = speed.compare({"plain": plain, speed.SMALL: slower})
+    plain = [speed.Timing((9.0, wall, wall), (1.0, wall, wall), latent) for wall in (1.0, 4.0)]
+    walls = ((18.0, 1.1, 1.2), (27.0, 4.2, 4.0))
+    slower = [speed.Timing(wall, tuple(s / 2 for s in wall), latent + 1) for wall in walls]
+    measured = {"plain": speed.Measured(plain, 8.0), "recorder, latent/4": speed.Measured(slower, 9.5)}
+    first, second = speed.compare(measured)
     assert first["wall_ratio"] == (1.0, 1.0, 1.0)
     assert first["identical"] is True
-    assert second["wall_ratio"] == pytest.approx((1.075, 1.1, 1.15))
-    assert second["processor_ratio"][1] == pytest.approx(0.55)
+    assert second["n"] == 4
+    assert second["wall_ratio"] == pytest.approx((1.0375, 1.075, 1.125))
+    assert second["processor_ratio"][1] == pytest.approx(1.075 / 2)
+    assert second["first_step_ratio"] == pytest.approx((2.25, 2.5, 2.75))
     assert second["identical"] is False
-    assert f"| {speed.SMALL} | 3 | 2.40 | 1.100 | 1.075 to 1.150 |" in speed.markdown([first, second], [])
+    line = speed.markdown([first, second], []).splitlines()[-1]
+    assert line.startswith("| recorder, latent/4 | 4 | 2.60 | 1.075 | 1.038 to 1.125 |")
+    assert line.endswith("| 1.05 | 2.500 | 9.5 | +1.5 | no |")
+
+
+def test_peak_memory_is_the_most_held_at_a_time(benchmark):
+    import torch
+
+    class Subject(benchmark("speed").Subject):
+        def __init__(self):
+            self.kept = []
+
+        def run(self, workflow, steps):
+            self.kept.append(torch.ones(2**18))
+            for _ in range(steps):
+                torch.ones(2**18)
+
+    assert Subject().peak_memory(None) == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.slow
+def test_speed_of_the_demo_model(tmp_path):
+    """What is off or only watches changes no image; what is on changes it, in every step that is timed."""
+    command = [sys.executable, BENCHMARKS / "speed.py", "--model", "demo", "--repeats", "1", "--steps", "2"]
+    subprocess.run([*command, "--threads", "1", "--tables", tmp_path / "speed"], check=True)
+    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert all(row["n"] == 1 and row["memory_mib"] > 1 for row in rows)
+    assert {row["workflow"]: row["identical"] for row in rows} == {
+        "plain": True,
+        "all at strength 0": True,
+        "recorder, latent/2": True,
+        "recorder, latent/4": True,
+        "self-attention temperature": False,
+        "object-focused attention and stage weights": False,
+        "all of these, recorder at latent/2": False,
+    }
+
+
+def test_workflows_of_a_sweep(benchmark):
+    """Windows end with the run, its last column is the whole run, and temperature 1 is plain sampling."""
+    module = benchmark("sweep")
+    sweep = module.Sweep((0.5, 1.0), module.columns_of([0, 8], window=4, steps=10), 10)
+    assert sweep.column_titles == ["steps 1 to 4", "steps 9 to 10", "steps 1 to 10"]
+    assert sweep.names == [[f"temperature 0.5, {title}" for title in sweep.column_titles], ["plain"] * 3]
+    assert list(sweep.workflows) == [*sweep.names[0], "plain"]
+
+    class Asked:
+        def through(self, node_id, **inputs):
+            return node_id, inputs
+
+    asked = [make(Asked()) for name, make in sweep.workflows.items() if name != "plain"]
+    assert {node_id for node_id, _ in asked} == {"SBSelfAttentionTemperature"}
+    assert [(inputs["start"], inputs["end"]) for _, inputs in asked] == [(0.0, 0.4), (0.8, 1.0), (0.0, 1.0)]
+
+
+def test_table_of_pictures(benchmark):
+    """Every cell has its own picture and the colour of its difference."""
+    drawing = benchmark("picture_table")
+    assert drawing.shade(0.0) == drawing.PAPER
+    assert drawing.shade(0.5) == drawing.shade(drawing.MOST) == drawing.BETTER
+    assert drawing.shade(-0.5) == drawing.WORSE
+    greys, differences = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.0, 0.1, -0.1, 0.3, -0.3, 0.05)
+    cells = [
+        drawing.Cell(np.full((8, 8, 3), grey), ("a share", "a difference"), difference)
+        for grey, difference in zip(greys, differences, strict=True)
+    ]
+    columns, rows = ["steps 1 to 4", "all", "none"], ["0.5", "2"]
+    sheet = drawing.draw_table("temperature", columns, rows, [cells[:3], cells[3:]], ["A note. " * 40])
+    left = [drawing.SIDE + column * (drawing.PICTURE + 2 * drawing.PAD) for column in range(3)]
+    down = (drawing.LINE + 2 * drawing.PAD, 2 * drawing.LINE + drawing.PICTURE + 3 * drawing.PAD)
+    corners = [(x, down[0] + row * down[1]) for row in range(2) for x in left]
+    middle, edge = drawing.PAD + drawing.PICTURE // 2, drawing.PAD // 2
+    assert [sheet.getpixel((x + middle, y + middle))[0] for x, y in corners] == [round(grey * 255) for grey in greys]
+    assert [sheet.getpixel((x + edge, y + edge)) for x, y in corners] == [*map(drawing.shade, differences)]
+
+
+def test_workflow_unknown_to_again(tmp_path):
+    command = [sys.executable, BENCHMARKS / "binding.py", "--kept", tmp_path, "--again", "nothing"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "there is no workflow nothing" in refused.stderr
+
+
+@pytest.mark.slow
+def test_sweep_for_real(tmp_path):
+    """Four images a cell; in the picture the cells of temperature 1 show the same plain image, the others another."""
+    from PIL import Image
+
+    command = [sys.executable, BENCHMARKS / "sweep.py", "--temperatures", "0.2", "1", "--starts", "0", "--window", "1"]
+    options = ["--images", "4", "--steps", "2", "--workers", "1", "--kept", tmp_path, "--tables", tmp_path / "sweep"]
+    subprocess.run([*command, *options], check=True)
+    rows = {row["workflow"]: row for row in json.loads((tmp_path / "sweep.json").read_text())["rows"]}
+    names = ["temperature 0.2, steps 1 to 1", "temperature 0.2, steps 1 to 2", "plain"]
+    assert [(name, row["n"]) for name, row in rows.items()] == [(name, 4) for name in names]
+    assert all(rows[name]["identical_to_plain"] == 0.0 for name in names[:2])
+    text = (tmp_path / "sweep.md").read_text()
+    assert "| temperature | steps 1 to 1 | steps 1 to 2 |" in text
+    assert "plain | " in text.splitlines()[-1]
+    sheet = np.asarray(Image.open(tmp_path / "sweep.png").convert("RGB"))
+    assert sheet.shape[1] == 96 + 2 * 144
+    shown = [[sheet[row + 8 : row + 136, left + 8 : left + 136] for left in (96, 240)] for row in (36, 36 + 192)]
+    assert np.array_equal(*shown[1])
+    assert not any(np.array_equal(cell, shown[1][0]) for cell in shown[0])
 
 
 @pytest.mark.slow
 def test_recording_changes_no_image(tmp_path):
     """The binding benchmark, for real: eight images each, resumed where the first four are kept."""
-    command = [sys.executable, BENCHMARKS / "binding.py", "--sets", "two_swap", "--workers", "1", "--steps", "3"]
+    command = [sys.executable, BENCHMARKS / "binding.py", "--sets", "two_swap", "--workflows", "plain", "recorder"]
+    command += ["--workers", "1", "--steps", "3"]
     for images in (4, 8):
         subprocess.run(
             [*command, "--images", str(images), "--tables", tmp_path / "binding", "--kept", tmp_path], check=True

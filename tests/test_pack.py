@@ -66,7 +66,16 @@ def project_files(*suffixes: str) -> list[Path]:
 
 
 def inputs_of(told: dict) -> dict[str, list]:
-    return {name: spec for group in ("required", "optional") for name, spec in told["input"].get(group, {}).items()}
+    """The inputs of a node and, under names like "mode.penalty", those of each choice of its dynamic combos."""
+    return dict(_named(told["input"], ""))
+
+
+def _named(inputs: dict, prefix: str):
+    for group in ("required", "optional"):
+        for name, spec in inputs.get(group, {}).items():
+            yield prefix + name, spec
+            for option in spec[1].get("options", ()) if spec[0] == "COMFY_DYNAMICCOMBO_V3" else ():
+                yield from _named(option["inputs"], f"{prefix}{name}.")
 
 
 def test_every_node_of_the_list_is_served(published, pack):

@@ -339,6 +339,7 @@ def test_prompt_sets_are_what_they_say(part):
                 "single_counter": mine != asked,
                 "two_fav": mine == asked,
                 "two_counter": not set(mine) & set(asked),
+                "two_half": mine != asked and (mine[0] == asked[-1]) != (mine[-1] == asked[0]),
                 "two_swap": mine == asked[::-1],
             }
             assert expected[name], (name, prompt.text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ OWN_CHECKPOINT = "Your own checkpoint"
 RUNNING = [name for name in NAMES if name != OWN_CHECKPOINT]
 NEEDS = {"Reload attention maps": "Save attention maps"}
 NOTES = {"MarkdownNote"}
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "CURVE", DYNAMIC}
 
 
 def api(name: str) -> dict:
@@ -39,17 +42,23 @@ def contrast(image: Image.Image) -> int:
     return max(high - low for low, high in image.convert("RGB").getextrema())
 
 
-def widget_names(definition: dict) -> list[str]:
-    """The inputs of a node that are widgets, in the order in which the frontend saves their values."""
-    names = []
-    for group in ("required", "optional"):
-        for name in definition["input_order"].get(group, ()):
-            kind, *options = definition["input"][group][name]
-            if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
-                names.append(name)
-                if options and options[0].get("control_after_generate"):
-                    names.append("control_after_generate")
-    return names
+def widget_values(inputs: dict, saved: Iterator, prefix: str = "") -> dict:
+    """The inputs of a node that are widgets, by their names in a prompt, from the values that the frontend saves.
+
+    ``inputs`` are the node's as the server tells of them; ``saved`` is used up as far as they go.
+    """
+    values = {}
+    for name, (kind, *options) in (
+        entry for group in ("required", "optional") for entry in inputs.get(group, {}).items()
+    ):
+        if isinstance(kind, list) or kind in WIDGETS:
+            values[prefix + name] = next(saved)
+            if options and options[0].get("control_after_generate"):
+                next(saved)
+        if kind == DYNAMIC:
+            [chosen] = [option for option in options[0]["options"] if option["key"] == values[prefix + name]]
+            values |= widget_values(chosen["inputs"], saved, f"{prefix}{name}.")
+    return values
 
 
 def test_every_workflow_has_its_three_files() -> None:
@@ -73,8 +82,10 @@ def test_it_runs_and_yields_pictures(server, name: str) -> None:
             assert all(contrast(image) > 50 for image in shown[node_id])
         if node["class_type"] in ("SBBindPrompt", "SBBindConditioning"):
             assert json.loads(run.outputs[node_id]["semantic_binding"][0])["entities"]
-        if node["class_type"] in ("SBScoreBinding", "SBSaveAttention"):
+        if node["class_type"] in ("SBScoreBinding", "SBSaveAttention", "SBAssignMask", "SBObjectFocusedAttention"):
             assert run.outputs[node_id]["text"][0]
+        if node["class_type"] in ("SBStageWeights", "SBAttentionModulation"):
+            assert run.outputs[node_id]["semantic_binding_weights"][0]["focused"]
 
 
 def test_the_step_by_step_sheet_has_one_row_for_each_kept_step(server) -> None:
@@ -98,10 +109,9 @@ def test_the_two_forms_are_the_same_graph(server, name: str) -> None:
     for node in graph["nodes"]:
         if node["type"] in NOTES:
             continue
-        widgets = widget_names(definitions[node["type"]])
-        assert len(widgets) == len(node["widgets_values"]) if "widgets_values" in node else not widgets
-        inputs = dict(zip(widgets, node.get("widgets_values", ()), strict=True))
-        inputs.pop("control_after_generate", None)
+        saved = iter(node.get("widgets_values", ()))
+        inputs = widget_values(definitions[node["type"]]["input"], saved)
+        assert not list(saved), f"{node['type']} has more values than widgets"
         inputs |= {slot["name"]: links[slot["link"]] for slot in node.get("inputs", ()) if slot.get("link") is not None}
         drawn[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     sent = {node_id: {key: node[key] for key in ("class_type", "inputs")} for node_id, node in api(name).items()}

@@ -15,6 +15,7 @@ export function element(tag, attributes = {}, ...children) {
  * Adds the panel to the node.
  * `panel.label` names it for screen readers, `panel.hint` is its text before the first run, and
  * `panel.render(output)` returns the elements for a run's output, or null where the output has nothing for it.
+ * `panel.join(output, shown)`, where there is one, makes what is rendered of an output and of that shown before it.
  */
 export function attachPanel(node, panel) {
     const body = element("div", { class: "sb-body" }, element("p", { class: "sb-hint" }, panel.hint));
@@ -34,10 +35,13 @@ export function attachPanel(node, panel) {
     });
     widget.serialize = false;
 
+    let shown;
     node.semanticBindingPanel = {
         show(output) {
-            const elements = panel.render(output);
+            const joined = panel.join ? panel.join(output, shown) : output;
+            const elements = panel.render(joined);
             if (!elements) return;
+            shown = joined;
             body.replaceChildren(...elements);
             growToFit(node);
         },

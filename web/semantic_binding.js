@@ -4,10 +4,15 @@ import { app } from "../../scripts/app.js";
 import { bindingPanel } from "./binding_panel.js";
 import { attachPanel } from "./node_panel.js";
 import { textPanel } from "./text_panel.js";
+import { weightsPanel } from "./weights_panel.js";
 
 const PANELS = {
     SBBindPrompt: bindingPanel,
     SBBindConditioning: bindingPanel,
+    SBAssignMask: textPanel("Mask of an entity", "Run the workflow to see what the mask covers."),
+    SBObjectFocusedAttention: textPanel("What is kept apart", "Run the workflow to see which entities are kept apart."),
+    SBStageWeights: weightsPanel,
+    SBAttentionModulation: weightsPanel,
     SBScoreBinding: textPanel("Binding score", "Run the workflow to see the score."),
     SBSaveAttention: textPanel("Saved file", "Run the workflow to see the file's name."),
 };
@@ -24,6 +29,23 @@ function outputKey(node) {
     return node.graph === app.rootGraph ? String(node.id) : `${node.graph.id}:${node.id}`;
 }
 
+/* The node that the server means by an execution id such as "12:3": node 3 in the subgraph that node 12 stands for. */
+function nodeOfExecution(id) {
+    let graph = app.rootGraph;
+    let node = null;
+    for (const part of String(id).split(":")) {
+        node = graph?.nodes.find((candidate) => String(candidate.id) === part);
+        graph = node?.subgraph;
+    }
+    return node;
+}
+
+/* A run has begun, and these are the weights of its steps. */
+function showStageWeights({ detail }) {
+    const output = { semantic_binding_weights: [detail.curves], stage_weights: detail };
+    nodeOfExecution(detail.node)?.semanticBindingPanel?.show(output);
+}
+
 app.registerExtension({
     name: "SemanticBinding",
 
@@ -32,6 +54,7 @@ app.registerExtension({
         sheet.rel = "stylesheet";
         sheet.href = new URL("./semantic_binding.css", import.meta.url).href;
         document.head.append(sheet);
+        app.api.addEventListener("semantic_binding.stage_weights", showStageWeights);
     },
 
     nodeCreated(node) {

@@ -1,0 +1,63 @@
+"""Which entity each patch of the image belongs to."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from .rows import Area
+
+BACKGROUND = -1
+
+
+def smoothed(scores: torch.Tensor) -> torch.Tensor:
+    """Scores ``(B, G, h, w)`` averaged over each patch and its neighbours, 3 x 3."""
+    return F.avg_pool2d(scores, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def resized(scores: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Scores ``(B, G, h, w)`` on another grid, bilinear."""
+    if scores.shape[-2:] == grid:
+        return scores
+    return F.interpolate(scores, size=grid, mode="bilinear", align_corners=False)
+
+
+def entity_of_patches(scores: torch.Tensor, min_share: float) -> torch.Tensor:
+    """The entity with the highest score in each patch, the first of equals: ``(B, G, h, w)`` to ``(B, h*w)``.
+
+    A patch in which the highest score's share of all scores is below ``min_share`` is BACKGROUND.
+    """
+    best, entity = scores.flatten(2).max(1)
+    share = best / scores.flatten(2).sum(1).clamp(min=torch.finfo(scores.dtype).tiny)
+    return entity.masked_fill(share < min_share, BACKGROUND)
+
+
+def entity_of_covered(coverage: torch.Tensor, min_share: float) -> torch.Tensor:
+    """The same for regions: ``coverage (B, G, h, w)`` is the part of each patch that an entity's region covers.
+
+    Where regions overlap the one that covers more of the patch has it. A patch of which less than ``min_share`` is
+    covered, or nothing, is BACKGROUND.
+    """
+    best, entity = coverage.flatten(2).max(1)
+    return entity.masked_fill((best < min_share) | (best == 0), BACKGROUND)
+
+
+def region(mask: torch.Tensor | None, box: tuple[float, float, float, float] | None, size: tuple[int, int]):
+    """An entity's region on the latent's grid ``(B, h, w)`` in 0..1, from its mask ``(B, H, W)`` or its box (left, top,
+    right, bottom in 0..1)."""
+    if mask is not None:
+        return F.interpolate(mask[:, None].float(), size=size, mode="area")[:, 0]
+    left, top, right, bottom = box
+
+    def inside(start: float, end: float, count: int) -> torch.Tensor:
+        edges = torch.arange(count + 1.0)
+        return (edges[1:].clamp(max=end * count) - edges[:-1].clamp(min=start * count)).clamp(0, 1)
+
+    return (inside(top, bottom, size[0])[:, None] * inside(left, right, size[1]))[None]
+
+
+def coverage_in(regions: torch.Tensor, area: Area | None, grid: tuple[int, int]) -> torch.Tensor:
+    """Regions ``(B, G, h, w)`` of the latent in the patches of a layer that works on an area of it."""
+    if area is not None:
+        regions = regions[..., area.y : area.y + area.height, area.x : area.x + area.width]
+    return F.adaptive_avg_pool2d(regions, grid)

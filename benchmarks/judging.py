@@ -1,0 +1,144 @@
+"""Judged images of the demo model by prompt set and workflow: made by several processes, kept, and not made again."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+
+import host
+from binding_table import Row, forget_rows, read_rows
+from workflows import Workflow
+
+Workflows = Mapping[str, Callable[[Workflow], Workflow]]
+
+BATCH = 4
+"""Images of one prompt, made together. With the number of images the number of prompts grows."""
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
+"""Processes of one thread each do not wait for one another; the C library keeps freed memory for the next step."""
+
+
+def add_arguments(parser: argparse.ArgumentParser, images: int) -> None:
+    """The options of every program that asks for judged images; `images` is the default of their number."""
+    parser.add_argument("--images", type=int, default=images, help="images for each prompt set and workflow")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cfg", type=float, default=5.0)
+    parser.add_argument("--sampler", default="euler")
+    parser.add_argument("--scheduler", default="normal")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of one thread each")
+    parser.add_argument("--gpu", action="store_true", help="use the accelerator that ComfyUI finds")
+    parser.add_argument("--again", nargs="+", default=[], help="workflows whose kept images are out of date")
+    parser.add_argument("--kept", type=Path, default=host.ROOT / "output" / "benchmarks", help="where images are kept")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+
+
+def settings_of(arguments: argparse.Namespace) -> dict:
+    """What the images depend on, as the fields of `laboratory.Sampling`."""
+    chosen = {name: getattr(arguments, name) for name in ("steps", "cfg", "sampler", "scheduler")}
+    return {**chosen, "model_sha256": host.file_digest(host.ROOT / "demo" / "model.safetensors")}
+
+
+def folder_of(arguments: argparse.Namespace) -> Path:
+    """Where the judged images of these settings are kept."""
+    digest = hashlib.sha256(json.dumps(settings_of(arguments), sort_keys=True).encode()).hexdigest()[:12]
+    return arguments.kept / f"binding-{digest}"
+
+
+def judged_images(arguments: argparse.Namespace, sets: Sequence[str], workflows: Workflows) -> tuple[list[Row], float]:
+    """Judge the images of prompt sets and workflows.
+
+    Every workflow gets the same prompts and the same noise, image by image. Each worker process runs the whole command
+    once more, as far as this call: its sets and workflows must follow from the command line alone.
+
+    Returns:
+        All rows that are kept, and how many images were made in a second (nan if none).
+    """
+    if arguments.worker is not None:
+        _work(arguments, sets, workflows)
+        sys.exit()
+    unknown = set(arguments.again) - workflows.keys()
+    if unknown:
+        sys.exit(f"--again: there is no workflow {', '.join(sorted(unknown))}. There are: {', '.join(workflows)}.")
+    folder = folder_of(arguments)
+    folder.mkdir(parents=True, exist_ok=True)
+    forget_rows(folder, arguments.again)
+    rate = _supervise(arguments, sets, workflows, folder)
+    return read_rows(folder), rate
+
+
+def conditions(arguments: argparse.Namespace, rate: float) -> str:
+    """How and where the images were made, for a result's head."""
+    settings = settings_of(arguments)
+    text = (
+        f"Model {settings['model_sha256']}, {settings['sampler']} {settings['scheduler']}, {settings['steps']} steps, "
+        f"CFG {settings['cfg']:g}, batch {BATCH}. {host.machine()}. {date.today().isoformat()}."
+    )
+    return f"{text} {rate:.2f} images a second in {arguments.workers} processes." if rate == rate else text
+
+
+def _work(arguments: argparse.Namespace, sets: Sequence[str], workflows: Workflows) -> None:
+    """Make and judge the images of every `workers`-th job, from the number of this worker on."""
+    host.start_comfyui(*([] if arguments.gpu else ["--cpu"]))
+    import torch
+    from laboratory import Job, Laboratory, Sampling
+
+    draw_prompts = host.part("evaluation.prompts").draw_prompts
+    batches = [range(arguments.images)[at : at + BATCH] for at in range(0, arguments.images, BATCH)]
+    jobs = [
+        Job(name, prompt.text, tuple(images))
+        for name in sets
+        for prompt, images in zip(draw_prompts(name, len(batches)), batches, strict=True)
+    ]
+    folder = folder_of(arguments)
+    done = {(row.prompt_set, row.workflow, row.image) for row in read_rows(folder)}
+    with torch.inference_mode(), (folder / f"{time.time_ns()}-{arguments.worker}.jsonl").open("w") as file:
+        laboratory = Laboratory(Sampling(**settings_of(arguments)), workflows)
+        for job in jobs[arguments.worker :: arguments.workers]:
+            left = [name for name in workflows if any((job.prompt_set, name, i) not in done for i in job.images)]
+            for row in laboratory.rows(job, left) if left else ():
+                file.write(json.dumps(asdict(row)) + "\n")
+            file.flush()
+
+
+def _supervise(arguments: argparse.Namespace, sets, workflows, folder: Path) -> float:
+    """Run the workers until all images are judged, telling how far they are; images per second."""
+    total = len(sets) * len(workflows) * arguments.images
+
+    def judged() -> int:
+        rows = read_rows(folder)
+        return sum(r.prompt_set in sets and r.workflow in workflows and r.image < arguments.images for r in rows)
+
+    first, start = judged(), time.monotonic()
+    if first == total:
+        return float("nan")
+    logs = [folder / f"worker-{number}.log" for number in range(arguments.workers)]
+    workers = []
+    for number, log in enumerate(logs):
+        with log.open("w") as file:
+            command = [sys.executable, *sys.argv, "--worker", str(number)]
+            environment = {**os.environ, **ONE_THREAD}
+            workers.append(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT))
+    try:
+        while any(worker.poll() is None for worker in workers):
+            time.sleep(5.0)
+            done = judged()
+            rate = (done - first) / (time.monotonic() - start)
+            left = f", {(total - done) / rate / 60:.1f} min left" if rate else ""
+            print(f"\r{done} of {total} images judged, {rate:.2f} a second{left}   ", end="", flush=True)
+        print()
+    finally:
+        for worker in workers:
+            worker.terminate()
+    for worker, log in zip(workers, logs, strict=True):
+        if worker.returncode != 0:
+            sys.exit(f"A worker failed. The end of {log}:\n{log.read_text()[-3000:]}")
+    return (total - first) / (time.monotonic() - start)
