@@ -38,8 +38,8 @@ class SBSelfAttentionTemperature(io.ComfyNode):
                     max=5.0,
                     step=0.01,
                     tooltip=(
-                        "Lower: each patch looks at fewer, more similar patches; objects get firmer borders, and far "
-                        "below 0.6 pictures fall apart. Higher: patches mix. 1 changes nothing."
+                        "Lower: each patch looks at fewer patches, those most like it, and objects get firmer borders. "
+                        "Higher: patches mix. 1 changes nothing."
                     ),
                 ),
                 *range_inputs(0.0, 0.2),
