@@ -139,3 +139,24 @@ def record(
         *(point or (0.5, 0.5)),
     )
     return output.args
+
+
+def in_threads(model):
+    """A clone that samples as with several GPUs: cond and uncond at the same time, each in a thread outside inference
+    mode."""
+    from comfy.multigpu import MultiGPUThreadPool
+
+    devices = [torch.device("cpu"), torch.device("cpu", 0)]
+
+    def two_devices(executor, guider, sigmas, extra_args, *args):
+        pool = MultiGPUThreadPool(devices)
+        extra_args["model_options"]["multigpu_clones"] = dict.fromkeys(devices, guider.model_patcher)
+        extra_args["model_options"]["multigpu_thread_pool"] = pool
+        try:
+            return executor(guider, sigmas, extra_args, *args)
+        finally:
+            pool.shutdown()
+
+    clone = model.clone()
+    clone.add_wrapper_with_key("sampler_sample", "test", two_devices)
+    return clone

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from attention_reference import Reference, bind, encode, record, sample
+from attention_reference import Reference, bind, encode, in_threads, record, sample
 
 PROMPT, ENTITIES = "a red cat and a blue dog", "cat: red | dog: blue"
 SMALL = {"size": (8, 8)}
@@ -207,22 +207,7 @@ def test_replacement_that_comes_with_a_conditioning(comfy, part, sd1):
 
 
 def test_model_calls_in_threads(comfy, part, sd1):
-    """As with several GPUs: cond and uncond run at the same time, each in a thread outside inference mode."""
-    from comfy.multigpu import MultiGPUThreadPool
-
-    devices = [torch.device("cpu"), torch.device("cpu", 0)]
-
-    def two_devices(executor, guider, sigmas, extra_args, *args):
-        pool = MultiGPUThreadPool(devices)
-        extra_args["model_options"]["multigpu_clones"] = dict.fromkeys(devices, guider.model_patcher)
-        extra_args["model_options"]["multigpu_thread_pool"] = pool
-        try:
-            return executor(guider, sigmas, extra_args, *args)
-        finally:
-            pool.shutdown()
-
-    model, maps = record(part, sd1.model, sd1.bound, keep=1)
-    model.add_wrapper_with_key("sampler_sample", "test", two_devices)
+    model, maps = record(part, in_threads(sd1.model), sd1.bound, keep=1)
     with Reference(sd1.model).watching() as reference:
         latent = run(comfy, sd1, model, steps=2)
     assert [len(call.context) for call in reference.calls] == [1] * 4

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from attention_reference import in_threads
 from modulate import ALL, Workbench
 from modulation_reference import Temperature, attention
 
@@ -219,23 +220,7 @@ def test_layers_that_work_on_a_shrunken_grid(sd1):
 
 
 def test_model_calls_in_threads(sd1):
-    """As with several GPUs: cond and uncond run at the same time, each in a thread outside inference mode."""
-    from comfy.multigpu import MultiGPUThreadPool
-
-    devices = [torch.device("cpu"), torch.device("cpu", 0)]
-
-    def two_devices(executor, guider, sigmas, extra_args, *args):
-        pool = MultiGPUThreadPool(devices)
-        extra_args["model_options"]["multigpu_clones"] = dict.fromkeys(devices, guider.model_patcher)
-        extra_args["model_options"]["multigpu_thread_pool"] = pool
-        try:
-            return executor(guider, sigmas, extra_args, *args)
-        finally:
-            pool.shutdown()
-
-    model = sd1.model.clone()
-    model.add_wrapper_with_key("sampler_sample", "test", two_devices)
-    _, reference = sd1.checked(model=model, size=(8, 8), steps=3)
+    _, reference = sd1.checked(model=in_threads(sd1.model), size=(8, 8), steps=3)
     assert [len(call.context) for call in reference.calls] == [1] * 6
 
 
