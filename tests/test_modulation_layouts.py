@@ -87,6 +87,39 @@ def test_lora(bench):
     assert not torch.equal(with_lora.latent, bench.watched(bench.modulated(**ALL)).latent)
 
 
+def test_perturbed_attention_guidance(bench):
+    """Its extra pass is modulated as well."""
+    from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+
+    model = PerturbedAttentionGuidance.execute(bench.model, 3.0).args[0]
+    reference = bench.watched(bench.modulated(model, **ALL))
+    assert [len(call.context) for call in reference.calls] == [2, 1, 2, 1]
+    perturbed = {id(call) for call in reference.calls[1::2]}
+
+    def theirs(call, layer):
+        return id(call) in perturbed and layer.endswith("attn1") and layer.startswith("middle_block")
+
+    prompt = bench.prompt(ALL["focus"], ALL["weights"])
+    assert reference.check([prompt], ALL["temperature"], first=reference.calls[::2], skip=theirs).changed
+
+
+@pytest.mark.parametrize("layout", ["sd2", "sdxl"])
+def test_controlnet(comfy, part, tiny, tmp_path, layout):
+    from comfy.controlnet import load_controlnet
+
+    from tiny_controlnet import write_controlnet
+
+    bench = Workbench(comfy, part, tiny(layout))
+    write_controlnet(tmp_path / "control.safetensors", layout)
+    with torch.inference_mode():
+        control = load_controlnet(str(tmp_path / "control.safetensors"))
+    hint = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(2))
+    apply = comfy.nodes.ControlNetApplyAdvanced().apply_controlnet
+    positive, negative = apply(bench.positive, bench.negative, control, hint, 1.0, 0.0, 1.0)
+    _, controlled = bench.checked(positive=positive, negative=negative)
+    assert not torch.equal(controlled.latent, bench.watched(bench.modulated(**ALL)).latent)
+
+
 def test_another_pack_replaces_cross_attention(bench):
     """As IPAdapter packs do, on every block: what it adds stays, and what is modulated is the attention to the
     prompt."""
