@@ -335,9 +335,11 @@ def comfyui_folder() -> Path:
 
 
 def has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
+    """Asked in a process of its own, away from Ctrl-C: an interrupt while torch is imported can abort the process."""
+    question = "import torch; print(torch.cuda.is_available() or torch.backends.mps.is_available())"
+    command = [sys.executable, "-c", question]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, start_new_session=True)
+    return answer.stdout.strip() == "True"
 
 
 def free_port() -> int:

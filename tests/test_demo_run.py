@@ -112,8 +112,7 @@ def test_interrupting_the_demo_stops_its_server():
         time.sleep(1)
         demo.send_signal(signal.SIGINT)
         _, said = demo.communicate(timeout=60)
-    # CPython ends by the signal itself where the interrupt passed through an exec, as dataclasses use it.
-    assert demo.returncode in (130, -signal.SIGINT)
+    assert demo.returncode == 130
     assert said.strip() == "dev.py: interrupted; ComfyUI is stopped."
     assert headless.port_is_free(port)
     assert set((ROOT / ".dev").glob("server-*")) <= before
