@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -85,6 +86,16 @@ class Workbench:
         self.bound = self.bind(PROMPT, ENTITIES)
         self.positive, self.negative = self.bound.conditioning, self.encode("bad")
 
+    @classmethod
+    def on_demo_model(cls, comfy: SimpleNamespace, part: Callable) -> Workbench:
+        """With "a red circle and a blue square", whose tokens are at the same places."""
+        with torch.inference_mode():
+            model, clip, _ = part("nodes.demo").SBLoadDemoModel.execute().args
+        demo = cls(comfy, part, SimpleNamespace(model=model, clip=clip))
+        demo.bound = demo.bind("a red circle and a blue square", "circle: red | square: blue")
+        demo.positive, demo.negative = demo.bound.conditioning, demo.encode("")
+        return demo
+
     def bind(self, prompt: str, entities: str) -> SimpleNamespace:
         return bind(self.part, self.clip, prompt, entities)
 
@@ -94,6 +105,42 @@ class Workbench:
     def prompt(self, focus: Focus | None = None, weights: Weights | None = None, bound=None) -> Prompt:
         """The bound prompt, or another whose tokens are at the same places."""
         return Prompt((bound or self.bound).embedding, GROUPS, WORDS, END, focus, weights)
+
+    def two_chunks(self, focus: Focus | None = None, weights: Weights | None = None) -> tuple[SimpleNamespace, Prompt]:
+        """A bound prompt whose second entity is in a second chunk."""
+        bound = self.bind("a red cat " + "in a park " * 30 + "and a blue dog", ENTITIES)
+        words, end = [1, *range(4, 76), *range(78, 98)], [76, *range(100, 154)]
+        return bound, Prompt(bound.embedding, [[2, 3], [98, 99]], words, end, focus, weights)
+
+    def lora_weights(self, *projections: str) -> dict[str, torch.Tensor]:
+        """A small random LoRA on the projections named (".attn2.to_q")."""
+        weights, generator = {}, torch.Generator().manual_seed(5)
+        for name, weight in self.model.model.diffusion_model.state_dict().items():
+            name = f"diffusion_model.{name.removesuffix('.weight')}"
+            if weight.ndim == 2 and name.endswith(projections):
+                weights[f"{name}.lora_up.weight"] = torch.randn(weight.shape[0], 2, generator=generator) * 0.05
+                weights[f"{name}.lora_down.weight"] = torch.randn(2, weight.shape[1], generator=generator)
+        return weights
+
+    def with_lora(self, *projections: str):
+        """The MODEL with ``lora_weights``."""
+        from comfy.sd import load_lora_for_models
+
+        return load_lora_for_models(self.model, None, self.lora_weights(*projections), 1.0, 0.0)[0]
+
+    def controlnet(self, folder: Path, layout: str, size: tuple[int, int] = (128, 128)) -> tuple:
+        """A random ControlNet on a random picture of ``size``: itself, and how it is applied to a positive and a
+        negative conditioning."""
+        from comfy.controlnet import load_controlnet
+
+        from tiny_controlnet import write_controlnet
+
+        write_controlnet(folder / "control.safetensors", layout)
+        with torch.inference_mode():
+            control = load_controlnet(str(folder / "control.safetensors"))
+        hint = torch.rand(1, *size, 3, generator=torch.Generator().manual_seed(2))
+        node = self.comfy.nodes.ControlNetApplyAdvanced()
+        return control, lambda *conds: node.apply_controlnet(*conds, control, hint, 1.0, 0.0, 1.0)
 
     def modulated(self, model=None, bound=None, **settings):
         """A MODEL with the nodes of which there are settings."""
@@ -126,6 +173,21 @@ class Workbench:
             assert {0, 1} <= {int(n) for patches in found.patches for n in patches.entity.unique()}
         return found, reference
 
+    def checked_with_perturbed_attention(self) -> Found:
+        """As ``checked``, next to PAG, whose extra pass is to be modulated as well."""
+        from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+
+        model = PerturbedAttentionGuidance.execute(self.model, 3.0).args[0]
+        reference = self.watched(self.modulated(model, **ALL))
+        assert [len(call.context) for call in reference.calls] == [2, 1, 2, 1]
+        perturbed = {id(call) for call in reference.calls[1::2]}
+
+        def theirs(call, layer):
+            return id(call) in perturbed and layer.endswith("attn1") and layer.startswith("middle_block")
+
+        prompt = self.prompt(ALL["focus"], ALL["weights"])
+        return reference.check([prompt], ALL["temperature"], first=reference.calls[::2], skip=theirs)
+
     def apart(self, monkeypatch) -> None:
         """Have ComfyUI compute every conditioning in a call of its own, as when memory is short."""
-        monkeypatch.setattr(self.model.model, "memory_required", lambda shape, **_: 1e30 if shape[0] > 1 else 0)
+        monkeypatch.setattr(self.model.model, "memory_required", lambda shape, **_: 1e30 if shape[0] > 1 else 1)

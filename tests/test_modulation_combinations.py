@@ -1,12 +1,10 @@
 """Attention modulation against a brute-force softmax of the same queries and keys, in everything a graph can do."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from modulate import ALL, ENTITIES, Workbench
-from modulation_reference import Focus, Prompt, Temperature, Weights
+from modulate import ALL, Workbench
+from modulation_reference import Focus, Temperature, Weights
 
 SAMPLERS = ["euler", "euler_ancestral", "heun", "dpm_2", "dpmpp_2m", "dpmpp_sde", "uni_pc", "lcm"]
 
@@ -29,12 +27,7 @@ def test_layouts(comfy, part, tiny, layout):
 
 
 def test_demo_model(comfy, part):
-    with torch.inference_mode():
-        model, clip, _ = part("nodes.demo").SBLoadDemoModel.execute().args
-    demo = Workbench(comfy, part, SimpleNamespace(model=model, clip=clip))
-    demo.bound = demo.bind("a red circle and a blue square", "circle: red | square: blue")
-    demo.positive, demo.negative = demo.bound.conditioning, demo.encode("")
-    demo.checked(batch=2, steps=3)
+    Workbench.on_demo_model(comfy, part).checked(batch=2, steps=3)
 
 
 def test_batch_has_patches_of_its_own_for_each_image(sd1):
@@ -115,10 +108,7 @@ def test_temperature_of_the_positive_alone(sd1, monkeypatch, apart):
 
 
 def test_prompt_of_two_chunks(sd1):
-    text = "a red cat " + "in a park " * 30 + "and a blue dog"
-    bound = sd1.bind(text, ENTITIES)
-    words, end = [1, *range(4, 76), *range(78, 98)], [76, *range(100, 154)]
-    prompt = Prompt(bound.embedding, [[2, 3], [98, 99]], words, end, ALL["focus"], ALL["weights"])
+    bound, prompt = sd1.two_chunks(ALL["focus"], ALL["weights"])
     model = sd1.modulated(bound=bound, **ALL)
     reference = sd1.watched(model, positive=bound.conditioning)
     assert reference.calls[0].context.shape[:2] == (2, 154)

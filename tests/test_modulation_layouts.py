@@ -1,12 +1,10 @@
 """Attention modulation in the layouts of SD2 and SDXL and on the demo model, in what a graph can do to them."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from modulate import ALL, ENTITIES, Workbench
-from modulation_reference import Focus, Prompt, Weights
+from modulate import ALL, Workbench
+from modulation_reference import Focus, Weights
 
 pytestmark = pytest.mark.slow
 
@@ -15,12 +13,7 @@ pytestmark = pytest.mark.slow
 def bench(request, comfy, part, tiny):
     if request.param != "demo":
         return Workbench(comfy, part, tiny(request.param))
-    with torch.inference_mode():
-        model, clip, _ = part("nodes.demo").SBLoadDemoModel.execute().args
-    demo = Workbench(comfy, part, SimpleNamespace(model=model, clip=clip))
-    demo.bound = demo.bind("a red circle and a blue square", "circle: red | square: blue")
-    demo.positive, demo.negative = demo.bound.conditioning, demo.encode("")
-    return demo
+    return Workbench.on_demo_model(comfy, part)
 
 
 def test_batch_that_is_not_square(bench):
@@ -28,9 +21,7 @@ def test_batch_that_is_not_square(bench):
 
 
 def test_prompt_of_two_chunks(bench):
-    bound = bench.bind("a red cat " + "in a park " * 30 + "and a blue dog", ENTITIES)
-    words, end = [1, *range(4, 76), *range(78, 98)], [76, *range(100, 154)]
-    prompt = Prompt(bound.embedding, [[2, 3], [98, 99]], words, end, ALL["focus"], ALL["weights"])
+    bound, prompt = bench.two_chunks(ALL["focus"], ALL["weights"])
     reference = bench.watched(bench.modulated(bound=bound, **ALL), positive=bound.conditioning)
     assert reference.calls[0].context.shape[1] == 154
     reference.check([prompt], ALL["temperature"])
@@ -74,48 +65,18 @@ def test_stock_model_patches(bench, name):
 
 
 def test_lora(bench):
-    from comfy.sd import load_lora_for_models
-
-    weights, generator = {}, torch.Generator().manual_seed(5)
-    for name, weight in bench.model.model.diffusion_model.state_dict().items():
-        if ".attn2.to_q." in name or ".attn2.to_k." in name:
-            name = f"diffusion_model.{name.removesuffix('.weight')}"
-            weights[f"{name}.lora_up.weight"] = torch.randn(weight.shape[0], 2, generator=generator) * 0.05
-            weights[f"{name}.lora_down.weight"] = torch.randn(2, weight.shape[1], generator=generator)
-    model, _ = load_lora_for_models(bench.model, None, weights, 1.0, 0.0)
-    _, with_lora = bench.checked(model=model)
+    _, with_lora = bench.checked(model=bench.with_lora(".attn2.to_q", ".attn2.to_k"))
     assert not torch.equal(with_lora.latent, bench.watched(bench.modulated(**ALL)).latent)
 
 
 def test_perturbed_attention_guidance(bench):
-    """Its extra pass is modulated as well."""
-    from comfy_extras.nodes_pag import PerturbedAttentionGuidance
-
-    model = PerturbedAttentionGuidance.execute(bench.model, 3.0).args[0]
-    reference = bench.watched(bench.modulated(model, **ALL))
-    assert [len(call.context) for call in reference.calls] == [2, 1, 2, 1]
-    perturbed = {id(call) for call in reference.calls[1::2]}
-
-    def theirs(call, layer):
-        return id(call) in perturbed and layer.endswith("attn1") and layer.startswith("middle_block")
-
-    prompt = bench.prompt(ALL["focus"], ALL["weights"])
-    assert reference.check([prompt], ALL["temperature"], first=reference.calls[::2], skip=theirs).changed
+    assert bench.checked_with_perturbed_attention().changed
 
 
 @pytest.mark.parametrize("layout", ["sd2", "sdxl"])
 def test_controlnet(comfy, part, tiny, tmp_path, layout):
-    from comfy.controlnet import load_controlnet
-
-    from tiny_controlnet import write_controlnet
-
     bench = Workbench(comfy, part, tiny(layout))
-    write_controlnet(tmp_path / "control.safetensors", layout)
-    with torch.inference_mode():
-        control = load_controlnet(str(tmp_path / "control.safetensors"))
-    hint = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(2))
-    apply = comfy.nodes.ControlNetApplyAdvanced().apply_controlnet
-    positive, negative = apply(bench.positive, bench.negative, control, hint, 1.0, 0.0, 1.0)
+    positive, negative = bench.controlnet(tmp_path, layout)[1](bench.positive, bench.negative)
     _, controlled = bench.checked(positive=positive, negative=negative)
     assert not torch.equal(controlled.latent, bench.watched(bench.modulated(**ALL)).latent)
 

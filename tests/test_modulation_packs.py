@@ -16,17 +16,7 @@ def sd1(comfy, part, tiny):
 
 
 def test_lora(sd1):
-    from comfy.sd import load_lora_for_models
-
-    weights, generator = {}, torch.Generator().manual_seed(5)
-    for name, weight in sd1.model.model.diffusion_model.state_dict().items():
-        if ".attn2.to_" in name or ".attn1.to_q." in name:
-            name = f"diffusion_model.{name.removesuffix('.weight')}"
-            if weight.ndim == 2:
-                weights[f"{name}.lora_up.weight"] = torch.randn(weight.shape[0], 2, generator=generator) * 0.1
-                weights[f"{name}.lora_down.weight"] = torch.randn(2, weight.shape[1], generator=generator)
-    model, _ = load_lora_for_models(sd1.model, None, weights, 1.0, 0.0)
-    _, with_lora = sd1.checked(model=model)
+    _, with_lora = sd1.checked(model=sd1.with_lora(".attn2.to_q", ".attn2.to_k", ".attn2.to_v", ".attn1.to_q"))
     _, without = sd1.checked()
     layer = next(iter(with_lora.calls[0].seen))
     assert (with_lora.calls[0].seen[layer]["to_q"] - without.calls[0].seen[layer]["to_q"]).abs().max() > 1e-3
@@ -34,16 +24,8 @@ def test_lora(sd1):
 
 def test_controlnet(comfy, sd1, tmp_path):
     """Its own attention is not ours: only what the UNet does changes."""
-    from comfy.controlnet import load_controlnet
-
-    from tiny_controlnet import write_controlnet
-
-    write_controlnet(tmp_path / "control.safetensors")
-    with torch.inference_mode():
-        control = load_controlnet(str(tmp_path / "control.safetensors"))
-    hint = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(2))
-    apply = comfy.nodes.ControlNetApplyAdvanced().apply_controlnet
-    positive, negative = apply(sd1.positive, sd1.negative, control, hint, 1.0, 0.0, 1.0)
+    control, apply = sd1.controlnet(tmp_path, "sd1")
+    positive, negative = apply(sd1.positive, sd1.negative)
     seen = []
     network = control.control_model
     handle = network.register_forward_hook(lambda module, args, output: seen.append(output["middle"][0].clone()))
@@ -93,18 +75,7 @@ def test_tiled_or_merged_self_attention(sd1, name, negative, before):
 
 def test_perturbed_attention_guidance(sd1):
     """Its extra pass is modulated as well, or the difference it makes would be that of the modulation."""
-    from comfy_extras.nodes_pag import PerturbedAttentionGuidance
-
-    model = PerturbedAttentionGuidance.execute(sd1.model, 3.0).args[0]
-    reference = sd1.watched(sd1.modulated(model, **ALL))
-    assert [len(call.context) for call in reference.calls] == [2, 1, 2, 1]
-    perturbed = {id(call) for call in reference.calls[1::2]}
-
-    def theirs(call, layer):
-        return id(call) in perturbed and layer.endswith("attn1") and layer.startswith("middle_block")
-
-    prompt = sd1.prompt(ALL["focus"], ALL["weights"])
-    found = reference.check([prompt], ALL["temperature"], first=reference.calls[::2], skip=theirs)
+    found = sd1.checked_with_perturbed_attention()
     assert len([patches for patches in found.patches if patches.step == 1]) == 2 * 16
 
 
