@@ -9,6 +9,8 @@ from .nodes.modulation import SBAttentionModulation, SBObjectFocusedAttention, S
 from .nodes.prompt import SBBindConditioning, SBBindPrompt
 from .nodes.scoring import SBScoreBinding
 from .nodes.stage_weights import SBStageWeights
+from .nodes.token_losses import SBPreviewTokenLosses
+from .nodes.token_merge import SBTokenMerge, SBTokenOptimization
 
 WEB_DIRECTORY = "web"
 
@@ -23,6 +25,9 @@ class SemanticBinding(ComfyExtension):
             SBObjectFocusedAttention,
             SBStageWeights,
             SBAttentionModulation,
+            SBTokenMerge,
+            SBTokenOptimization,
+            SBPreviewTokenLosses,
             SBRecordAttention,
             SBPreviewAttention,
             SBSaveAttention,

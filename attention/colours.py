@@ -42,6 +42,18 @@ def coloured(values: torch.Tensor, name: str) -> torch.Tensor:
     return colour_table(name)[(values * (STEPS - 1)).round().long()]
 
 
+def line_colours(count: int) -> list[tuple[int, int, int]]:
+    """Colours in 0..255 that stand apart on a dark ground: hues evenly around the circle, by turns lighter and darker.
+
+    The order of the hues is that of a walk by about 3 / 8 of the circle, so that neighbours differ most.
+    """
+    place = torch.arange(count)
+    hue = torch.deg2rad(40 + 360 * (place * 0.381966 % 1))
+    light = torch.where(place % 2 == 0, 0.82, 0.68)
+    colours = _srgb(light, 0.13 * hue.cos(), 0.13 * hue.sin())
+    return [tuple(colour) for colour in (colours * 255).round().int().tolist()]
+
+
 def _srgb(light: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """OKLab to sRGB, cut to what a screen can show."""
     long = (light + 0.3963377774 * a + 0.2158037573 * b) ** 3

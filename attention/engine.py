@@ -1,27 +1,29 @@
 """The one place that knows ComfyUI's patch points: how techniques get into a sampling run and out of it again.
 
 A node only appends frozen settings to a tuple on its clone of the MODEL. When a sampler starts, one wrapper makes the
-state of that run and hooks three more wrappers into the options of that run alone. The attention patches themselves
+state of that run and hooks four more wrappers into the options of that run alone. The attention patches themselves
 are put into the options of each single forward pass, later than those of any other pack, around what is found there.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
 import comfy.model_patcher
 import comfy.patcher_extension
 import torch
-from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 
-from ..parsing.binding import CONDITIONING_KEY
+from ..parsing.binding import CONDITIONING_KEY, MERGED_KEY
+from . import guiding
+from .gradient import FLAG
 from .layers import layers_of
+from .patching import edited, patched
 from .rows import bound_conds, chunks_of, negative_slots
-from .run import Attention, Call, Evaluation, Layer, Participant, Run, Technique
+from .run import Call, Evaluation, Participant, Run, Technique
 from .steps import step_of
 
 KEY = "semantic_binding"
@@ -34,12 +36,28 @@ def with_technique(model, technique: Technique):
         ValueError: the model is no image UNet with cross-attention, or cannot do what the technique asks.
     """
     technique.check(layers_of(model))
-    clone = model.clone()
+    clone = _non_dynamic(model) if getattr(technique, "differentiates", False) else model.clone()
     options = clone.model_options["transformer_options"]
     options[KEY] = (*options.get(KEY, ()), technique)
     if not clone.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _sample)
     return clone
+
+
+def _non_dynamic(model):
+    """A clone whose weights stay where they are: under dynamic memory management they may be dropped between a forward
+    and a backward pass.
+
+    Raises:
+        ValueError: the model cannot be loaded a second time.
+    """
+    try:
+        return model.clone(disable_dynamic=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"Gradients need a copy of this model without dynamic memory management, and its loader cannot give one "
+            f"({error}) Load it with a stock loader, or start ComfyUI with --disable-dynamic-vram."
+        ) from error
 
 
 def techniques_on(model) -> tuple[Technique, ...]:
@@ -53,6 +71,7 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     original = guider.model_options
     model = guider.model_patcher
     techniques = original["transformer_options"][KEY]
+    bound = [cond for cond in chain(*guider.conds.values()) if cond.get(CONDITIONING_KEY)]
     run = Run(
         layers=layers_of(model),
         sigmas=tuple(sigmas.tolist()),
@@ -61,13 +80,15 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         width=noise.shape[-1],
         cell=model.get_model_object("latent_format").spacial_downscale_ratio,
         techniques=techniques,
-        keys=frozenset(key for cond in chain(*guider.conds.values()) if (key := cond.get(CONDITIONING_KEY))),
+        keys=frozenset(cond[CONDITIONING_KEY] for cond in bound),
+        merged=frozenset(cond[CONDITIONING_KEY] for cond in bound if cond.get(MERGED_KEY)),
     )
-    participants = tuple(technique.begin(run) for technique in techniques)
+    participants = sorted((technique.begin(run) for technique in techniques), key=lambda one: one.edits_last)
     guider.model_options = comfy.model_patcher.create_model_options_clone(original)
     for kind, wrapper in (
+        (WrappersMP.PREPARE_SAMPLING, functools.partial(guiding.reserve, participants)),
         (WrappersMP.PREDICT_NOISE, functools.partial(_evaluate, run)),
-        (WrappersMP.CALC_COND_BATCH, functools.partial(_identify, run, guider)),
+        (WrappersMP.CALC_COND_BATCH, functools.partial(_identify, run, participants, guider)),
         (WrappersMP.APPLY_MODEL, functools.partial(_forward, run, participants)),
     ):
         comfy.patcher_extension.add_wrapper_with_key(kind, KEY, wrapper, guider.model_options, is_model_options=True)
@@ -89,22 +110,43 @@ def _evaluate(run: Run, executor, x, timestep, *args, **kwargs):
         run.evaluation = None
 
 
-def _identify(run: Run, guider, executor, model, conds, *args, **kwargs):
-    """Before the conditionings become batches: which of them carry a binding, and which are the negative ones."""
+def _identify(run: Run, participants, guider, executor, model, conds, x, timestep, options):
+    """Before the conditionings become batches: which of them carry a binding, and which are the negative ones. Then the
+    passes with gradients, and the shift of the network's input that they have found.
+
+    What the network then says is taken as said of the sampler's own latent: the part of the shift that the prediction
+    holds is taken off it.
+    """
     run.conds = bound_conds(conds)
     run.negative_slots = negative_slots(conds, guider.conds)
-    return executor(model, conds, *args, **kwargs)
+    if run.evaluation is None or FLAG in options["transformer_options"]:
+        return executor(model, conds, x, timestep, options)
+    if not run.evaluation.guided:
+        run.evaluation.guided = True
+        guiding.guide(run, participants, guider, executor, model, conds, x, timestep, options)
+    shift = guiding.shift_of(run, participants, model, x, timestep)
+    if shift is None:
+        return executor(model, conds, x, timestep, options)
+    found = executor(model, conds, x + shift, timestep, options)
+    held = model.model_sampling.calculate_denoised(timestep, torch.zeros_like(shift), shift)
+    return [each if group is None else each - held for each, group in zip(found, conds, strict=True)]
 
 
 def _forward(
     run: Run, participants: Sequence[Participant], executor, x, t, c_concat, c_crossattn, control, options, **kwargs
 ):
-    """Around one forward pass: find the bound rows, and patch the layers somebody wants in this pass."""
+    """Around one forward pass: find the bound rows, edit their context, and patch the layers somebody wants."""
+    if FLAG in options:
+        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     call = _call(run, x, c_crossattn, options)
+    if run.guiding:
+        guiding.differentiate(run, participants, call, executor, x, t, c_concat, c_crossattn, control, options, kwargs)
+        return torch.zeros_like(x)
     if call is not None:
+        c_crossattn = edited(participants, call, c_crossattn)
         wanting = [participant for participant in participants if participant.wants(call)]
         if wanting:
-            options = _patched(options, run, call, wanting)
+            options = patched(options, run, call, wanting)
     return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
 
@@ -125,87 +167,7 @@ def _call(run: Run, x: torch.Tensor, context: torch.Tensor | None, options: dict
                 "Semantic binding cannot tell where such tiles belong; take the tiling node off this model."
             )
         chunks.append(chunk._replace(first=uuid not in run.evaluation.seen))
-        run.evaluation.seen.add(uuid)
+        if not run.guiding:
+            run.evaluation.seen.add(uuid)
     negative = tuple(slot in run.negative_slots for slot in slots)
     return Call(run.evaluation.step, x.shape[0], negative, tuple(chunks), context.shape[1])
-
-
-def _patched(options: dict[str, Any], run: Run, call: Call, participants: Sequence[Participant]) -> dict[str, Any]:
-    """The options of this forward pass with our attention on the layers wanted; the given ones stay as they are."""
-    replace = dict(options.get("patches_replace", {}))
-    for kind, layers, attend in (("attn1", "self_layers", _attend_self), ("attn2", "cross_layers", _attend_cross)):
-        slots = dict(replace.get(kind, {}))
-        for layer in run.layers:
-            taking_part = [p for p in participants if layer in getattr(p, layers)]
-            if taking_part:
-                theirs = slots.get(layer.key, slots.get(layer.key[:2]))
-                slots[layer.key] = functools.partial(attend, layer, call, taking_part, theirs)
-        replace[kind] = slots
-    return {**options, "patches_replace": replace}
-
-
-def _attend_self(
-    layer: Layer, call: Call, participants: Sequence[Participant], theirs: Callable | None, q, k, v, extra
-) -> torch.Tensor:
-    """One self-attention: its queries scaled, then shown to the observers."""
-    for participant in participants:
-        factors = participant.scale_self(call)
-        if factors is not None:
-            q = q * _by_row(factors, q)
-    _observed(layer, call, [p.observe_self for p in participants], q, k, extra)
-    return theirs(q, k, v, extra) if theirs is not None else _attention(q, k, v, extra)
-
-
-def _attend_cross(
-    layer: Layer, call: Call, participants: Sequence[Participant], theirs: Callable | None, q, k, v, extra
-) -> torch.Tensor:
-    """One cross-attention: its logits biased, then shown to the observers.
-
-    What another pack has put in its place knows no bias, so the difference that the bias makes is added to its result.
-    """
-    bias = _bias(_seen(layer, q, k, extra), call, participants)
-    _observed(layer, call, [p.observe_cross for p in participants], q, k, extra, bias)
-    if theirs is None:
-        return _attention(q, k, v, extra, bias)
-    found = theirs(q, k, v, extra)
-    if bias is None:
-        return found
-    return found + _attention(q, k, v, extra, bias) - _attention(q, k, v, extra)
-
-
-def _by_row(factors: Sequence[float], q: torch.Tensor) -> float | torch.Tensor:
-    """The factor of each part on all its rows; HyperTile makes several rows of each, next to one another."""
-    if len(set(factors)) == 1:
-        return factors[0]
-    return q.new_tensor(factors).repeat_interleave(q.shape[0] // len(factors))[:, None, None]
-
-
-@torch.no_grad()
-def _bias(seen: Attention, call: Call, participants: Sequence[Participant]) -> torch.Tensor | None:
-    """The sum ``(B, 1, N, T)`` of what the participants add to the logits; None where none adds anything."""
-    total = None
-    for participant in participants:
-        for chunk, bias in participant.bias_cross(call, seen):
-            if total is None:
-                total = seen.q.new_zeros(call.rows, 1, seen.q.shape[1], seen.k.shape[1])
-            total[chunk.rows, 0] += bias
-    return total
-
-
-@torch.no_grad()
-def _observed(layer: Layer, call: Call, observers: Sequence[Callable], q, k, extra: dict[str, Any], bias=None) -> None:
-    seen = _seen(layer, q, k, extra)._replace(bias=bias)
-    for observe in observers:
-        observe(call, seen)
-
-
-def _seen(layer: Layer, q: torch.Tensor, k: torch.Tensor, extra: dict[str, Any]) -> Attention:
-    return Attention(layer, tuple(extra["activations_shape"][-2:]), extra["n_heads"], q, k)
-
-
-def _attention(q, k, v, extra: dict[str, Any], bias: torch.Tensor | None = None) -> torch.Tensor:
-    """ComfyUI's own attention, as the layer would have called it."""
-    masked = {} if bias is None else {"mask": bias}
-    return optimized_attention(
-        q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra, **masked
-    )

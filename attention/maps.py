@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from dataclasses import dataclass
 
 import torch
 
+from .runs import RunResults, Wording
+
 KEPT_RUNS = 8
-HOW_TO_WIRE = (
-    "Connect the model output of Record Attention to a sampler, and the LATENT output of that same sampler to the "
-    "latent input of this node (with SamplerCustomAdvanced its first output, not denoised_output)."
-)
+WORDING = Wording(node="Record Attention", done="recorded", result="recording")
 
 
 @dataclass(frozen=True)
@@ -57,61 +54,14 @@ class Recording:
         return self.latent_size[0] * self.cell, self.latent_size[1] * self.cell
 
 
-class AttentionMaps:
+class AttentionMaps(RunResults[Recording]):
     """The value on the ATTENTION_MAPS wire: the recordings of the last few runs of one recorder, or one that was
-    loaded.
-
-    ComfyUI keeps this object between executions and may sample one model several times, so each recording is kept with
-    the latent its run returned, and a viewer asks with the latent it is wired to.
-    """
+    loaded."""
 
     def __init__(self, fixed: Recording | None = None):
+        super().__init__(WORDING, KEPT_RUNS)
         self._fixed = fixed
-        self._lock = threading.Lock()
-        self._runs: deque[tuple[torch.Tensor, Recording | str]] = deque(maxlen=KEPT_RUNS)
-
-    def __deepcopy__(self, memo) -> AttentionMaps:
-        """Itself: a copy of the MODEL it hangs on still records for the same viewers."""
-        return self
-
-    def add(self, latent: torch.Tensor, result: Recording | str) -> None:
-        """Keep the result of a finished run: its recording, or the reason why there is none."""
-        with self._lock:
-            self._runs.append((latent.detach().float().cpu().clone(), result))
 
     def find(self, latent: dict | None) -> Recording:
-        """The recording of the run that returned this LATENT; a loaded recording whatever the latent.
-
-        Raises:
-            ValueError: there is none; the message says why and how to wire the nodes.
-        """
-        if self._fixed is not None:
-            return self._fixed
-        if latent is None:
-            raise ValueError(
-                f"The latent input is not connected, so there is no telling which run to show. {HOW_TO_WIRE}"
-            )
-        with self._lock:
-            runs = list(self._runs)
-        if not runs:
-            raise ValueError(
-                f"Nothing has been recorded: the recorded model has not been sampled. {HOW_TO_WIRE} If it is wired so, "
-                "ComfyUI has dropped the recording from its cache: change the sampler's seed to sample again."
-            )
-        for returned, result in reversed(runs):
-            if _equal(returned, latent["samples"]):
-                if isinstance(result, str):
-                    raise ValueError(result)
-                return result
-        raise ValueError(
-            f"This latent was not returned by any of the last {len(runs)} runs of the recorded model: it comes from "
-            f"another sampler, or was changed after sampling. {HOW_TO_WIRE}"
-        )
-
-
-def _equal(returned: torch.Tensor, given: torch.Tensor) -> bool:
-    """Whether the latents are the same up to a cast of ``given`` to another type and device."""
-    given = given.cpu()
-    return returned.shape == given.shape and torch.equal(
-        returned.to(given.dtype).float().nan_to_num(), given.float().nan_to_num()
-    )
+        """As RunResults; a loaded recording whatever the latent."""
+        return super().find(latent) if self._fixed is None else self._fixed

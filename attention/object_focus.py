@@ -177,7 +177,8 @@ class Focus(Participant):
         return attention.probabilities(chunk, groups).transpose(1, 2).unflatten(2, attention.grid)
 
     def _bias(self, call: Call, attention: Attention, chunk: Chunk) -> torch.Tensor:
-        """``(rows, N, T)``; made once for all layers of a grid where they need not look for themselves."""
+        """``(rows, N, T)``; made once for all layers of a grid, for all latents, where they need not look for
+        themselves."""
         area, columns = chunk.cond.area, _columns(call, attention, chunk)
         scores, share = self.scores.get(area), self.settings.min_share
         if self.regions is None and scores is None:
@@ -190,7 +191,7 @@ class Focus(Participant):
                 regions = self.regions.to(attention.k.device)
                 of_patches = entity_of_covered(coverage_in(regions, area, attention.grid), share)
             self.biases[key] = self._penalties(*columns)[of_patches]
-        return self.biases[key]
+        return self.biases[key] if call.latents is None else self.biases[key][list(call.latents)]
 
     def _groups(self, *columns) -> torch.Tensor:
         if columns not in self.groups:

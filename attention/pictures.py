@@ -6,17 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from .colours import coloured
+from .drawing import BACKGROUND, FAINT, INK, as_tensor, write
 from .heatmaps import heat_maps, normalised, ranges
 from .maps import Recording
 
 LAYOUTS = ("grid", "one by one")
 SMALLEST_CELL = 256
-BACKGROUND, INK, FAINT = (24, 24, 27), (244, 244, 245), (161, 161, 170)
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def overlays(recording: Recording, images: torch.Tensor | None, style: Style) ->
     for latent in range(recording.latents):
         picture = None if images is None else images[latent, ..., :3].cpu().float()
         sheets += _sheets(recording, latent, picture, style)
-    return torch.stack([torch.from_numpy(np.asarray(sheet, dtype=np.float32) / 255) for sheet in sheets])
+    return torch.stack([as_tensor(sheet) for sheet in sheets])
 
 
 def _sheets(recording: Recording, latent: int, picture: torch.Tensor | None, style: Style) -> list[Image.Image]:
@@ -130,23 +129,13 @@ def _sheet(rows: list[list[Cell]], ends: tuple[str, str], style: Style) -> Image
             left = first + column * across
             sheet.paste(cell.picture, (left, top))
             if style.labels:
-                _write(draw, (left, top - round(unit * 1.5)), cell.title, unit * 1.05, width, INK)
-                _write(draw, (left, top - round(unit * 0.35)), cell.note, unit * 0.8, width, FAINT)
+                write(draw, (left, top - round(unit * 1.5)), cell.title, unit * 1.05, width, INK)
+                write(draw, (left, top - round(unit * 0.35)), cell.note, unit * 0.8, width, FAINT)
         if style.labels:
             left = first + len(row) * across + gap
             bar = coloured(torch.linspace(1, 0, height)[:, None].expand(-1, unit), style.colour_map)
             sheet.paste(_image(bar, 1), (left, top))
             left += unit + gap
             for text, baseline in zip(ends, (top + height, top + unit), strict=True):
-                _write(draw, (left, baseline), text, unit * 0.8, total[0] - left, FAINT)
+                write(draw, (left, baseline), text, unit * 0.8, total[0] - left, FAINT)
     return sheet
-
-
-def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: float, width: int, colour) -> None:
-    """Text on a baseline, cut with an ellipsis where it is wider than ``width``."""
-    font = ImageFont.load_default(size)
-    if draw.textlength(text, font) > width:
-        while text and draw.textlength(f"{text}…", font) > width:
-            text = text[:-1]
-        text = f"{text}…"
-    draw.text(place, text, font=font, fill=colour, anchor="ls")

@@ -34,16 +34,22 @@ class BoundCond(NamedTuple):
 
 class Chunk(NamedTuple):
     """Rows ``start`` to ``stop`` of a batch and the conditioning they were made with; ``first`` unless it was computed
-    before in the same evaluation."""
+    before in the same evaluation. ``name`` is the conditioning's uuid, the same in the whole run, and its slot, which
+    may be another in further passes of guidance."""
 
     start: int
     stop: int
     cond: BoundCond
     first: bool = True
+    name: tuple[Any, int] | None = None
 
     @property
     def rows(self) -> slice:
         return slice(self.start, self.stop)
+
+    @property
+    def uuid(self) -> Any:
+        return None if self.name is None else self.name[0]
 
 
 def bound_conds(conds: Sequence[list[dict[str, Any]] | None]) -> dict[tuple[Any, int], BoundCond]:
@@ -86,7 +92,7 @@ def chunks_of(
 ) -> dict[tuple[Any, int], Chunk]:
     """The chunks of a model call that carry a binding; every chunk of the call has ``batch`` rows."""
     return {
-        name: Chunk(place * batch, (place + 1) * batch, conds[name])
+        name: Chunk(place * batch, (place + 1) * batch, conds[name], name=name)
         for place, name in enumerate(zip(uuids, slots, strict=True))
         if name in conds
     }

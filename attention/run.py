@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -11,6 +12,9 @@ import torch
 from ..parsing.binding import Binding
 from .probabilities import mean_probabilities
 from .rows import BoundCond, Chunk
+
+if typing.TYPE_CHECKING:
+    from .gradient import ModelCall
 
 
 class Layer(NamedTuple):
@@ -38,12 +42,21 @@ class Evaluation:
     """One prediction the sampler asks for: one or more model calls at the same noise level.
 
     ``seen`` holds the uuids of the bound conditionings that were already computed in it. Guidance such as PAG or SAG
-    computes them once more, with altered attention or on an altered latent.
+    computes them once more, with altered attention or on an altered latent. ``guided`` once the techniques that need
+    gradients have had their pass.
     """
 
     def __init__(self, step: int):
         self.step = step
         self.seen: set[Any] = set()
+        self.guided = False
+
+
+class Negative(NamedTuple):
+    """What guidance compares with: the encoded negative prompt ``(1, T, D)``, and the guidance scale (CFG)."""
+
+    context: torch.Tensor
+    scale: float
 
 
 @dataclass
@@ -52,8 +65,10 @@ class Run:
 
     ``height`` and ``width`` are the latent's, in cells; ``cell`` is the size of a cell in pixels; ``batch`` the number
     of latents; ``sigmas`` the falling noise schedule, one longer than the steps. ``techniques`` are all that take part,
-    ``keys`` those of the bindings whose conditioning the sampler was given, ``conds`` the bound conditionings of the
-    evaluation in progress, ``negative_slots`` the places of the negative ones among its conditionings.
+    ``keys`` those of the bindings whose conditioning the sampler was given, ``merged`` those among them whose entities
+    have been merged, ``conds`` the bound conditionings of the evaluation in progress, ``negative_slots`` the places of
+    the negative ones among its conditionings. ``negative`` is set, where there is a negative prompt, and ``guiding``
+    true, while techniques have their pass with gradients.
     """
 
     layers: tuple[Layer, ...]
@@ -64,9 +79,12 @@ class Run:
     cell: int
     techniques: tuple[Technique, ...] = ()
     keys: frozenset[str] = frozenset()
+    merged: frozenset[str] = frozenset()
     evaluation: Evaluation | None = None
     conds: Mapping[tuple[Any, int], BoundCond] = field(default_factory=dict)
     negative_slots: frozenset[int] = frozenset()
+    negative: Negative | None = None
+    guiding: bool = False
 
     @property
     def steps(self) -> int:
@@ -87,7 +105,8 @@ class Call(NamedTuple):
 
     ``rows`` is the size of its batch, ``negative`` tells for each of the equal parts of the batch whether its
     conditioning is a negative one, ``chunks`` are the parts that carry a binding, ``context_rows`` the rows of its
-    context (before another pack's patches change them).
+    context (before another pack's patches change them). ``differentiated`` if gradients are taken through it;
+    ``latents`` are those of the run that it has, in the order of its rows, if it is not all of them once.
     """
 
     step: int
@@ -95,6 +114,8 @@ class Call(NamedTuple):
     negative: tuple[bool, ...]
     chunks: tuple[Chunk, ...]
     context_rows: int
+    differentiated: bool = False
+    latents: tuple[int, ...] | None = None
 
     def of(self, key: str) -> tuple[Chunk, ...]:
         return tuple(chunk for chunk in self.chunks if chunk.cond.key == key)
@@ -131,6 +152,27 @@ class Participant:
 
     cross_layers: frozenset[Layer] = frozenset()
     self_layers: frozenset[Layer] = frozenset()
+    edits_last = False
+    """Whether its edits of the context come after those of all others, which it has to know."""
+    gradient_rows = 0
+    """How many rows it takes gradients through at a time; 0 if it takes none."""
+
+    def guides(self, key: str, step: int) -> bool:
+        """Whether it wants a pass with gradients for a binding's conditioning in this step."""
+        return False
+
+    def guide(self, call: ModelCall, chunk: Chunk, found: torch.Tensor) -> None:
+        """A pass with gradients before the first model call of an evaluation. ``call`` is the model call that a bound
+        conditioning will have; ``found (B, T, D)`` are its rows without the edits of those that edit last."""
+
+    def shift_input(self, uuid: Any, step: int) -> torch.Tensor | None:
+        """What to add to the network's input in all model calls of an evaluation, found for this conditioning: ``(B, C,
+        H, W)`` of its area; None for nothing. The sampler's latent stays as it is."""
+        return None
+
+    def edit_context(self, call: Call, chunk: Chunk, rows: torch.Tensor) -> torch.Tensor:
+        """The rows ``(B, T, D)`` of a conditioning that the model is to get; ``rows`` itself for no change."""
+        return rows
 
     def wants(self, call: Call) -> bool:
         """Whether it takes part in this call at all."""
@@ -156,7 +198,7 @@ class Participant:
 
 
 class Technique(Protocol):
-    """The frozen settings that a node puts on a MODEL."""
+    """The frozen settings that a node puts on a MODEL. Those that need gradients have ``differentiates = True``."""
 
     def check(self, layers: tuple[Layer, ...]) -> None:
         """Raise ValueError if a model with these layers cannot do what is asked; called when the node executes."""

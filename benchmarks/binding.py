@@ -1,6 +1,7 @@
 """How often the demo model draws what a prompt binds together, with and without the pack's techniques.
 
-    .dev/venv/bin/python benchmarks/binding.py [--sets two_swap ...] [--workflows plain recorder ...] [--images 240]
+    .dev/venv/bin/python benchmarks/binding.py [--group token-merge | --workflows plain recorder ...]
+        [--sets two_swap ...] [--images 240]
 
 Every workflow gets the same prompts and the same noise, image by image. Judged images are kept under output/ and not
 made again: the command may be interrupted and repeated, or repeated with more sets, workflows and images. The figures
@@ -16,24 +17,26 @@ import host
 import judging
 from binding_table import compare, markdown
 from report import write_report
-from workflows import WORKFLOWS
+from workflows import GROUPS, WORKFLOWS
 
 SETS = ("single_fav", "single_counter", "two_fav", "two_counter", "two_swap")
 """Reported by default. Settings are chosen on two_half."""
+DEFAULT = ["plain", "recorder", "attention modulation", "token merge, both losses"]
+"""Every technique once, as it suits the demo model."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=(*SETS, "two_half"), default=list(SETS), help="prompt sets")
-    parser.add_argument("--workflows", nargs="+", choices=WORKFLOWS, default=list(WORKFLOWS), help="of workflows.py")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--workflows", nargs="+", choices=WORKFLOWS, default=DEFAULT, help="of workflows.py")
+    chosen.add_argument("--group", choices=GROUPS, help="plain, and all workflows of a technique")
     judging.add_arguments(parser, images=240)
-    parser.add_argument(
-        "--tables", type=Path, default=host.RESULTS / "binding", help="where the tables go, without .md"
-    )
+    parser.add_argument("--tables", type=Path, help="where the tables go, without .md")
     arguments = parser.parse_args()
-    chosen = {name: WORKFLOWS[name] for name in arguments.workflows}
-    rows, rate = judging.judged_images(arguments, arguments.sets, chosen)
-    records = compare(rows, arguments.sets, arguments.workflows, arguments.images)
+    names = ["plain", *GROUPS[arguments.group]] if arguments.group else arguments.workflows
+    rows, rate = judging.judged_images(arguments, arguments.sets, {name: WORKFLOWS[name] for name in names})
+    records = compare(rows, arguments.sets, names, arguments.images)
     head = [
         "How often the bundled demo model draws every thing of a prompt in its own colour and nothing else. These are "
         "no figures of Stable Diffusion. Prompts and noise are the same in every workflow; SE is the standard error.",
@@ -41,7 +44,7 @@ def main() -> None:
         judging.conditions(arguments, rate),
     ]
     text = markdown(records, head)
-    write_report(text, records, head, arguments.tables)
+    write_report(text, records, head, arguments.tables or host.RESULTS / (arguments.group or "binding"))
     print(text)
 
 

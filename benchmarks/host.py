@@ -19,7 +19,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 PACKAGE = "semantic_binding"
 
 
-def _load(name: str, path: Path) -> ModuleType:
+def load(name: str, path: Path) -> ModuleType:
+    """The module or package in a file, under a name of its own."""
     folder = [str(path.parent)] if path.name == "__init__.py" else None
     spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folder)
     module = importlib.util.module_from_spec(spec)
@@ -30,7 +31,7 @@ def _load(name: str, path: Path) -> ModuleType:
 
 def start_comfyui(*arguments: str) -> None:
     """Make ComfyUI (dev.py's, or that of COMFYUI_PATH) importable as in its own code, and import the pack by path."""
-    folder = _load("_headless", ROOT / "demo" / "server.py").comfyui_folder()
+    folder = load("_headless", ROOT / "demo" / "server.py").comfyui_folder()
     sys.path.insert(0, str(folder))
     sys.argv = [str(folder / "main.py"), *arguments]
     import comfy.options
@@ -39,7 +40,7 @@ def start_comfyui(*arguments: str) -> None:
     import comfy.utils
 
     comfy.utils.set_progress_bar_enabled(False)
-    _load(PACKAGE, ROOT / "__init__.py")
+    load(PACKAGE, ROOT / "__init__.py")
 
 
 def part(name: str) -> ModuleType:

@@ -73,7 +73,7 @@ class Laboratory:
         bound = host.run_node("SBBindPrompt", clip=self.clip, text=text, entities=entities)
         if self.wanted_by(bound["SEMANTIC_BINDING"]) != self.wanted[text]:
             raise RuntimeError(f"The binding of {text!r} is not what it asks for: {bound['SEMANTIC_BINDING']}")
-        return Workflow(self.model, bound["CONDITIONING"], bound["SEMANTIC_BINDING"])
+        return Workflow(self.model, self.clip, bound["CONDITIONING"], bound["SEMANTIC_BINDING"])
 
     def _sample(self, workflow: Workflow, seeds: Sequence[int]) -> torch.Tensor:
         """Latents (B, 4, 16, 16), each from the noise of its own seed."""

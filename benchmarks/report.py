@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 
 def number(value: float | None, digits: int = 3, sign: str = "") -> str:
     """The value for a table; nothing where there is none."""
@@ -16,6 +18,12 @@ def number(value: float | None, digits: int = 3, sign: str = "") -> str:
 def with_error(value: float | None, error: float | None, sign: str = "") -> str:
     """ "0.650 ± 0.031"; nothing where there is no value."""
     return f"{number(value, sign=sign)} ± {number(error)}" if number(value) else ""
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile."""
+    low, median, high = np.percentile(values, (25, 50, 75))
+    return float(low), float(median), float(high)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,10 +1,14 @@
 """What the pack costs: sampling time as ratios to plain sampling, all in one process, in turns; and memory.
 
     .dev/venv/bin/python benchmarks/speed.py [--model sd15 | demo] [--repeats 5] [--steps 3] [--minutes 15]
+    .dev/venv/bin/python benchmarks/speed.py --tome [--model sd15 | demo] [--repeats 5] [--minutes 15]
 
-sd15 is the full size of Stable Diffusion 1.5 with random weights at latents of 64 x 64; demo is the bundled model, for
-a quick look. Every repeat runs each workflow once, in another order, and a ratio compares steps of the same repeat.
-When the time is up, or after an interruption, the table is made of the repeats done so far.
+sd15 and sdxl have the full size of Stable Diffusion 1.5 and SDXL, random weights, and latents of 64 x 64; demo is the
+bundled model, for a quick look. Every repeat runs each workflow once, in another order, and a ratio compares steps of
+the same repeat. When the time is up, or after an interruption, the table is made of the repeats done so far.
+
+Token optimisation takes gradients in its steps, so its time is compared with that of the published procedure instead:
+with --tome (token_speed.py).
 
 What acts only in some steps of a run acts here in all of them. The first step of a run is told apart: it has all that
 happens once, and in it object-focused attention has no step before it, so that every layer assigns its own patches.
@@ -13,6 +17,7 @@ happens once, and in it object-focused attention has no step before it, so that 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -23,11 +28,9 @@ from typing import NamedTuple
 
 import host
 import numpy as np
-from report import table, write_report
-from workflows import Workflow
-
-PROMPT = "a photo of a black cat wearing sunglasses and a white dog"
-ENTITIES = "cat: black, wearing sunglasses | dog: white"
+from report import quartiles, table, write_report
+from subject import Subject, Timing, peak_memory
+from workflows import Workflow, custom
 
 
 def off(workflow: Workflow) -> Workflow:
@@ -39,7 +42,12 @@ def off(workflow: Workflow) -> Workflow:
         .through("SBStageWeights", shape=shape)
     )
     without = replace(weighed, binding=replace(weighed.binding, entities=()))
-    return without.through("SBObjectFocusedAttention", start=0.0).through("SBStageWeights")
+    none = replace(host.part("attention.token_presets").ATTRIBUTE_BINDING, token_steps=0, entropy_steps=0)
+    return (
+        without.through("SBObjectFocusedAttention", start=0.0)
+        .through("SBStageWeights")
+        .through("SBTokenOptimization", settings=custom(none))
+    )
 
 
 def heated(workflow: Workflow) -> Workflow:
@@ -69,86 +77,9 @@ CASES = {
     "self-attention temperature": Case(heated, 1.01),
     "object-focused attention and stage weights": Case(focused, 1.08),
     "all of these, recorder at latent/2": Case(lambda workflow: recorded(focused(heated(workflow)), "latent/2"), 1.12),
+    "token merge": Case(lambda workflow: workflow.through("SBTokenMerge"), 1.01),
 }
 """All are compared with "plain". A new technique is one more line."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """One run, step by step: seconds by the clock, and of processor time over all threads; the latents (B, C, H, W).
-
-    The first step has all that is neither in this step nor in another.
-    """
-
-    wall: tuple[float, ...]
-    processor: tuple[float, ...]
-    latent: np.ndarray
-
-
-class Subject:
-    """What is sampled: a model, a bound prompt and an empty one, and latents to start from."""
-
-    def __init__(self, model: str, batch: int):
-        import torch
-
-        loaded = host.run_node("SBLoadDemoModel")
-        bound = host.run_node("SBBindPrompt", clip=loaded["CLIP"], text=PROMPT, entities=ENTITIES)
-        positive, binding = bound["CONDITIONING"], bound["SEMANTIC_BINDING"]
-        if model == "demo":
-            patcher, latent = loaded["MODEL"], (4, 16, 16)
-            empty = torch.zeros_like(positive[0][0])
-        else:
-            from random_sd15 import CONTEXT_DIM, LATENT, random_sd15
-
-            patcher, latent = random_sd15(torch.bfloat16), LATENT
-            rows, empty = torch.randn(2, 1, binding.length, CONTEXT_DIM, generator=torch.Generator().manual_seed(0))
-            positive = [[rows, positive[0][1]]]
-        self.plain = Workflow(patcher, positive, binding)
-        self.negative = [[empty, {}]]
-        self.noise = torch.randn(batch, *latent, generator=torch.Generator().manual_seed(0))
-
-    def run(self, workflow: Workflow, steps: int) -> Timing:
-        import comfy.sample
-        import torch
-
-        clocks = []
-
-        def look_at_clocks(*_) -> None:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            clocks.append((time.perf_counter(), time.process_time()))
-
-        look_at_clocks()
-        latent = comfy.sample.sample(
-            workflow.model,
-            self.noise,
-            steps,
-            7.5,
-            "euler",
-            "normal",
-            workflow.positive,
-            self.negative,
-            torch.zeros_like(self.noise),
-            disable_pbar=True,
-            seed=0,
-            callback=look_at_clocks,
-        )
-        latent = latent.float().cpu().numpy()
-        look_at_clocks()
-        seconds = np.diff(clocks, axis=0)
-        seconds[0] += seconds[-1]
-        wall, processor = seconds[:-1].T.tolist()
-        return Timing(tuple(wall), tuple(processor), latent)
-
-    def peak_memory(self, workflow: Workflow) -> float:
-        """The most MiB of tensors that a run of two steps holds at a time, beyond what there was before it."""
-        from torch.profiler import ProfilerActivity, profile
-
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
-            self.run(workflow, steps=2)
-        events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-        held = np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
-        return float(held.max()) / 2**20
 
 
 @dataclass(frozen=True)
@@ -164,7 +95,10 @@ def measure(subject: Subject, repeats: int, steps: int, minutes: float) -> dict[
     end = time.monotonic() + 60.0 * minutes
     made = {name: case.make(subject.plain) for name, case in CASES.items()}
     subject.run(subject.plain, steps=1)
-    measured = {name: Measured([], subject.peak_memory(workflow)) for name, workflow in made.items()}
+    measured = {
+        name: Measured([], peak_memory(functools.partial(subject.run, workflow, steps=2)))
+        for name, workflow in made.items()
+    }
     order = np.random.default_rng(0)
     try:
         for repeat in range(1, repeats + 1):
@@ -181,12 +115,6 @@ def measure(subject: Subject, repeats: int, steps: int, minutes: float) -> dict[
     except KeyboardInterrupt:
         print("interrupted")
     return measured
-
-
-def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile."""
-    low, median, high = np.percentile(values, (25, 50, 75))
-    return float(low), float(median), float(high)
 
 
 def later(timings: list[Timing], clock: str) -> list[float]:
@@ -261,9 +189,26 @@ def markdown(records: list[dict], head: list[str]) -> str:
     return "\n".join(["# Sampling time", "", *head, "", *table(COLUMNS, rows)]) + "\n"
 
 
+def report(subject: Subject, repeats: int, steps: int, minutes: float) -> tuple[list[dict], str]:
+    """The records, and what they are."""
+    measured = measure(subject, repeats, steps, minutes)
+    if not measured["plain"].timings:
+        raise SystemExit("No repeat was finished.")
+    about = (
+        "Time of a step divided by that of the same step of plain sampling in the same repeat: median and quartiles "
+        f"over n steps, {steps} of each run; by the clock, and by processor time over all threads, which other "
+        "programs disturb less. Every technique acts in every step. The first step of a run, apart, has all that "
+        "happens once; in it every layer assigns its own patches, which no later step does. Memory: the most that the "
+        "tensors of a run of two steps take at a time, without the weights."
+    )
+    return compare(measured), about
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=("sd15", "demo"), default="sd15")
+    parser.add_argument("--tome", action="store_true", help="time token optimisation, against the published procedure")
+    parser.add_argument("--model", choices=("sd15", "sdxl", "demo"), default="sd15")
+    parser.add_argument("--cells", type=int, default=64, help="of a side of the latent, but for demo")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="sampler steps of a run, at least 2")
     parser.add_argument("--minutes", type=float, default=15.0, help="start no repeat that would end later")
@@ -274,28 +219,29 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.steps < 2:
         parser.error("--steps must be at least 2: the first step is told apart.")
+    if arguments.tome and arguments.batch > 1:
+        parser.error("--tome: the published procedure makes one picture at a time.")
     host.start_comfyui(*([] if arguments.gpu else ["--cpu"]))
+    import token_speed
     import torch
 
     torch.set_num_threads(arguments.threads)
     with torch.inference_mode():
-        subject = Subject(arguments.model, arguments.batch)
-        measured = measure(subject, arguments.repeats, arguments.steps, arguments.minutes)
-    if not measured["plain"].timings:
-        raise SystemExit("No repeat was finished.")
+        subject = Subject(arguments.model, arguments.batch, arguments.cells)
+        if arguments.tome:
+            records, about = token_speed.report(subject, arguments.repeats, arguments.minutes)
+        else:
+            records, about = report(subject, arguments.repeats, arguments.steps, arguments.minutes)
+    height, width = subject.noise.shape[-2:]
     head = [
-        "Time of a step divided by that of the same step of plain sampling in the same repeat: median and quartiles "
-        "over n steps; by the clock, and by processor time over all threads, which other programs disturb less. Every "
-        "technique acts in every step. The first step of a run, apart, has all that happens once; in it every layer "
-        "assigns its own patches, which no later step does. Memory: the most that the tensors of a run of two steps "
-        "take at a time, without the weights.",
+        about,
         "",
-        f"Model {arguments.model}, CFG, batch {arguments.batch}, steps {arguments.steps}. {host.machine()}, "
+        f"Model {arguments.model}, latent {height} x {width}, CFG, batch {arguments.batch}. {host.machine()}, "
         f"{arguments.threads} threads, load average {os.getloadavg()[0]:.1f}. {date.today().isoformat()}.",
     ]
-    records = compare(measured)
-    text = markdown(records, head)
-    write_report(text, records, head, arguments.tables or host.RESULTS / f"speed-{arguments.model}")
+    text = token_speed.markdown(records, head) if arguments.tome else markdown(records, head)
+    name = f"speed-tome-{arguments.model}" if arguments.tome else f"speed-{arguments.model}"
+    write_report(text, records, head, arguments.tables or host.RESULTS / name)
     print(text)
 
 

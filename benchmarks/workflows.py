@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from host import node_classes, run_node
+from host import node_classes, part, run_node
 
 FIELDS = {"model": "MODEL", "positive": "CONDITIONING", "binding": "SEMANTIC_BINDING"}
-INPUTS = {"model": "model", "conditioning": "positive", "binding": "binding"}
+INPUTS = {"model": "model", "clip": "clip", "conditioning": "positive", "binding": "binding"}
+DEMO_MERGE: dict[str, Any] = {"end_tokens": {"end_tokens": "kept"}}
+"""Inputs of Semantic Token Merge that suit the demo model."""
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """What reaches the sampler, and the binding it was made with."""
+    """What reaches the sampler, and the text encoder and binding it was made with."""
 
     model: Any
+    clip: Any
     positive: Any
     binding: Any
 
@@ -34,13 +37,52 @@ def modulated(workflow: Workflow, **on: bool) -> Workflow:
     return workflow.through("SBAttentionModulation", preset="demo model", **(parts | on))
 
 
+def merged(workflow: Workflow) -> Workflow:
+    """Semantic token merge in the settings of the demo model."""
+    return workflow.through("SBTokenMerge", **DEMO_MERGE)
+
+
+def optimised(workflow: Workflow, **changes: Any) -> Workflow:
+    """Token optimisation in the settings of the demo model, with changes to its `Plan`."""
+    plan = replace(part("attention.token_presets").PLANS["demo model"], **changes)
+    return workflow.through("SBTokenOptimization", settings=custom(plan))
+
+
+def custom(plan: Any) -> dict[str, Any]:
+    """The input `settings` of Token Optimization for a `Plan`."""
+    return {"settings": "custom", **asdict(plan), "thresholds": ", ".join(map(str, plan.thresholds))}
+
+
+def published(workflow: Workflow, **inputs: Any) -> Workflow:
+    """Token merge and optimisation in the settings of ToMe's code for attributes, which are the nodes' defaults."""
+    return workflow.through("SBTokenMerge").through("SBTokenOptimization", **inputs)
+
+
+GROUPS: dict[str, dict[str, Callable[[Workflow], Workflow]]] = {
+    "modulation": {
+        "self-attention temperature": lambda workflow: modulated(workflow, self_attention_temperature=True),
+        "object-focused attention": lambda workflow: modulated(workflow, object_focused_attention=True),
+        "stage weights": lambda workflow: modulated(workflow, stage_weights=True),
+        "attention modulation": lambda workflow: workflow.through("SBAttentionModulation", preset="demo model"),
+        "attention modulation, preset paper": lambda workflow: workflow.through(
+            "SBAttentionModulation", preset="paper"
+        ),
+    },
+    "token-merge": {
+        "token merge": merged,
+        "token merge and entropy loss": lambda workflow: optimised(merged(workflow), token_steps=0),
+        "token merge and semantic binding loss": lambda workflow: optimised(merged(workflow), entropy_steps=0),
+        "token merge, both losses": lambda workflow: optimised(merged(workflow)),
+        "optimisation without merge": optimised,
+        "token merge, published settings": published,
+        "token merge, published code": lambda workflow: published(workflow, mode="published code"),
+    },
+}
+"""Name and nodes of what is compared for one technique: its parts alone, and the whole in several settings."""
+
 WORKFLOWS: dict[str, Callable[[Workflow], Workflow]] = {
     "plain": lambda workflow: workflow,
     "recorder": lambda workflow: workflow.through("SBRecordAttention"),
-    "self-attention temperature": lambda workflow: modulated(workflow, self_attention_temperature=True),
-    "object-focused attention": lambda workflow: modulated(workflow, object_focused_attention=True),
-    "stage weights": lambda workflow: modulated(workflow, stage_weights=True),
-    "attention modulation": lambda workflow: workflow.through("SBAttentionModulation", preset="demo model"),
-    "attention modulation, preset paper": lambda workflow: workflow.through("SBAttentionModulation", preset="paper"),
+    **{name: make for group in GROUPS.values() for name, make in group.items()},
 }
-"""Name and nodes of each. A new technique is one more line; all but "plain" are compared with it."""
+"""Name and nodes of each; all but "plain" are compared with it."""

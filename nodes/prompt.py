@@ -112,9 +112,7 @@ class SBBindPrompt(io.ComfyNode):
     @classmethod
     def execute(cls, clip, text, entities="", parser=models.AUTO, excluded=DEFAULT_EXCLUDED) -> io.NodeOutput:
         binding, tokens = read(clip, text, entities, parser, excluded)
-        pairs = {key: [[(t, weight) for t, weight, _ in chunk] for chunk in chunks] for key, chunks in tokens.items()}
-        conditioning = clip.encode_from_tokens_scheduled(pairs)
-        return shown(with_key(conditioning, binding), binding)
+        return shown(with_key(encode(clip, tokens), binding), binding)
 
 
 class SBBindConditioning(io.ComfyNode):
@@ -158,14 +156,28 @@ class SBBindConditioning(io.ComfyNode):
 
 def read(clip, text, entities, parser, excluded):
     """The binding of a prompt, and its tokens with word ids."""
+    tokens, vocabularies = tokenized(clip, text)
+    folders = folder_paths.get_folder_paths(FOLDER)
+    return bind(plain(text), tokens, vocabularies, entities, excluded, lambda: models.load(parser, folders)), tokens
+
+
+def tokenized(clip, text: str):
+    """Tokens with word ids, and the vocabulary of each encoder.
+
+    Raises:
+        ValueError: there is no text encoder, or one that this pack cannot bind.
+    """
     if clip is None:
         raise ValueError("There is no CLIP: the checkpoint has no text encoder. Load one and connect it.")
-    prompt = plain(text)
     tokens = clip.tokenize(text, return_word_ids=True)
     supported(list(tokens))
-    vocabularies = {key: vocabulary(clip, key) for key in tokens}
-    folders = folder_paths.get_folder_paths(FOLDER)
-    return bind(prompt, tokens, vocabularies, entities, excluded, lambda: models.load(parser, folders)), tokens
+    return tokens, {key: vocabulary(clip, key) for key in tokens}
+
+
+def encode(clip, tokens) -> list:
+    """The conditioning of tokens with word ids."""
+    pairs = {key: [[(t, weight) for t, weight, _ in chunk] for chunk in chunks] for key, chunks in tokens.items()}
+    return clip.encode_from_tokens_scheduled(pairs)
 
 
 def vocabulary(clip, encoder: str) -> Vocabulary:

@@ -4,3 +4,4 @@ from comfy_api.latest import io
 
 Binding = io.Custom("SEMANTIC_BINDING")
 AttentionMaps = io.Custom("ATTENTION_MAPS")
+TokenLosses = io.Custom("TOKEN_LOSSES")

@@ -112,10 +112,12 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class EncoderTokens:
-    """The rows of one text encoder's part of the conditioning; ``encoder`` is "l", "g" or "h"."""
+    """The rows of one text encoder's part of the conditioning; ``encoder`` is "l", "g" or "h", ``width`` the number of
+    columns it has there, if known."""
 
     encoder: str
     rows: tuple[Row, ...]
+    width: int | None = None
 
     @property
     def length(self) -> int:
@@ -187,3 +189,5 @@ class Binding:
 
 
 CONDITIONING_KEY = "semantic_binding"
+MERGED_KEY = "semantic_binding_merged"
+"""In a conditioning's dict: the key of its binding, and whether the rows of its entities have been merged."""

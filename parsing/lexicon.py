@@ -126,3 +126,29 @@ LIVING = _words("""
     sparrow peacock flamingo turtle tortoise frog toad snake lizard crocodile alligator dinosaur bee butterfly
     spider ant snail octopus crab
 """)
+
+ARTICLES = _words("a an")
+
+POSSESSIVES = _words("his her its their my your our")
+
+DETERMINERS = ARTICLES | POSSESSIVES | _words("the this that these those") | frozenset(NUMBERS)
+
+PLACES = _words("on in at over around round under across behind")
+
+CONJUNCTIONS = _words("and or but")
+
+LINKS = (
+    HAVING
+    | MADE
+    | (DETERMINERS - frozenset(NUMBERS))
+    | _words("""
+    that which who is are was were be been being has have had 's ' become becomes became look looks looked looking
+    seem seems seemed appear appears appeared stay stays stayed remain remains remained turn turns turned both all
+    painted colored coloured dyed dressed clad covered of very
+""")
+)
+"""What may stand between a noun and something said of it later: "that is", "looks", "painted", "with a"."""
+
+VOWELS_UNSAID = ("uni", "use", "usu", "euro", "one", "once", "ufo", "ukulele")
+VOWELS_SAID = ("hour", "honest", "honor", "honour", "heir")
+"""Beginnings of words that take "a" though spelled with a vowel, and "an" though spelled with a consonant."""

@@ -51,7 +51,10 @@ def align(
     """
     supported(list(tokens))
     order = [key for key in ENCODERS if key in tokens]
-    return tuple(EncoderTokens(key, tuple(_rows(tokens[key], vocabularies[key], prompt, key))) for key in order)
+    return tuple(
+        EncoderTokens(key, tuple(_rows(tokens[key], vocabularies[key], prompt, key)), vocabularies[key].width)
+        for key in order
+    )
 
 
 def _rows(chunks: list[list[Token]], vocabulary: Vocabulary, prompt: PlainPrompt, encoder: str) -> list[Row]:

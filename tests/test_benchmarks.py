@@ -66,11 +66,11 @@ def test_binding_table(benchmark, row, tmp_path):
 
 
 def test_speed_table(benchmark):
-    speed = benchmark("speed")
+    speed, Timing = benchmark("speed"), benchmark("subject").Timing
     latent = np.zeros(3)
-    plain = [speed.Timing((9.0, wall, wall), (1.0, wall, wall), latent) for wall in (1.0, 4.0)]
+    plain = [Timing((9.0, wall, wall), (1.0, wall, wall), latent) for wall in (1.0, 4.0)]
     walls = ((18.0, 1.1, 1.2), (27.0, 4.2, 4.0))
-    slower = [speed.Timing(wall, tuple(s / 2 for s in wall), latent + 1) for wall in walls]
+    slower = [Timing(wall, tuple(s / 2 for s in wall), latent + 1) for wall in walls]
     measured = {"plain": speed.Measured(plain, 8.0), "recorder, latent/4": speed.Measured(slower, 9.5)}
     first, second = speed.compare(measured)
     assert first["wall_ratio"] == (1.0, 1.0, 1.0)
@@ -88,16 +88,41 @@ def test_speed_table(benchmark):
 def test_peak_memory_is_the_most_held_at_a_time(benchmark):
     import torch
 
-    class Subject(benchmark("speed").Subject):
-        def __init__(self):
-            self.kept = []
+    kept = []
 
-        def run(self, workflow, steps):
-            self.kept.append(torch.ones(2**18))
-            for _ in range(steps):
-                torch.ones(2**18)
+    def work():
+        kept.append(torch.ones(2**18))
+        for _ in range(3):
+            torch.ones(2**18)
 
-    assert Subject().peak_memory(None) == pytest.approx(2.0, abs=0.01)
+    assert benchmark("subject").peak_memory(work) == pytest.approx(2.0, abs=0.01)
+
+
+def test_token_speed_table(benchmark):
+    """Updates are compared one by one, without those that hold the anchors; steps as sums of their updates."""
+    module = benchmark("token_speed")
+    ours = module.Step(np.array([[5.0, 9.0], [1.0, 2.0]]), np.array([[2.0, 4.0]]), np.array([1.0, 1.0]))
+    plain = module.Step(np.array([[9.0, 18.0], [3.0, 4.0]]), np.array([[6.0, 8.0]]), np.array([0.0, 1.0]))
+    records = module.compare({"ours": [ours, ours], module.SLOW: [plain, ours], module.FUSED: [ours, ours]})
+    found = {each["part"]: each for each in records if each["compared_with"] == module.SLOW}
+    assert [each["n"] for each in found.values()] == [2] * 6
+    assert [each["times_faster"][1] for each in found.values()] == pytest.approx([2.0, 2.0, 1.5, 2.0, 1.625, 1.5])
+    assert found["an update by the entropy loss"]["processor_times_faster"] == pytest.approx((1.25, 1.5, 1.75))
+    assert all(each["times_faster"][1] == 1.0 for each in records if each["compared_with"] == module.FUSED)
+    line = module.markdown(records, []).splitlines()[-8]
+    assert line.startswith("| a step's semantic binding loss, with its anchors | plain | 2 | 6.00 | 9.00 | 1.50 |")
+    assert line.endswith("| 2 |")
+
+
+@pytest.mark.slow
+def test_speed_of_token_optimisation(tmp_path):
+    """The published procedure beside ours on the demo model; the program stops if their latents differ."""
+    command = [sys.executable, BENCHMARKS / "speed.py", "--tome", "--model", "demo", "--repeats", "2", "--threads", "1"]
+    subprocess.run([*command, "--tables", tmp_path / "speed"], check=True)
+    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert len(rows) == 12
+    assert [row["n"] for row in rows] == [4] * 2 + [8] * 2 + [2] * 8
+    assert all(min(*row["seconds"], *row["plain_seconds"]) > 0 for row in rows)
 
 
 @pytest.mark.slow
@@ -115,6 +140,7 @@ def test_speed_of_the_demo_model(tmp_path):
         "self-attention temperature": False,
         "object-focused attention and stage weights": False,
         "all of these, recorder at latent/2": False,
+        "token merge": False,
     }
 
 
@@ -156,6 +182,36 @@ def test_table_of_pictures(benchmark):
     assert [sheet.getpixel((x + edge, y + edge)) for x, y in corners] == [*map(drawing.shade, differences)]
 
 
+def test_ablation_of_token_merge(benchmark, comfy):
+    """A loss alone is the demo model's plan with no steps of the other; without merge, the rest is as it is with it."""
+    from dataclasses import asdict
+
+    class Asked:
+        def __init__(self, *nodes):
+            self.nodes = nodes
+
+        def through(self, node_id, **inputs):
+            return Asked(*self.nodes, (node_id, inputs))
+
+    workflows, host = benchmark("workflows"), benchmark("host")
+    asked = {name: make(Asked()).nodes for name, make in workflows.GROUPS["token-merge"].items()}
+    merge, full = asked["token merge, both losses"]
+    assert asked["token merge"] == (merge,) == (("SBTokenMerge", workflows.DEMO_MERGE),)
+    assert asked["optimisation without merge"] == (full,)
+    plan = host.part("attention.token_presets").PLANS["demo model"]
+    assert 0 < min(plan.token_steps, plan.entropy_steps)
+    for name, changes in (
+        ("token merge, both losses", {}),
+        ("token merge and entropy loss", {"token_steps": 0}),
+        ("token merge and semantic binding loss", {"entropy_steps": 0}),
+    ):
+        first, (node_id, inputs) = asked[name]
+        assert (first, node_id) == (merge, "SBTokenOptimization")
+        found = host.part("nodes.token_merge").custom(inputs["settings"])
+        assert asdict(found) == {**asdict(plan), **changes}, name
+    assert asked["token merge, published settings"] == (("SBTokenMerge", {}), ("SBTokenOptimization", {}))
+
+
 def test_workflow_unknown_to_again(tmp_path):
     command = [sys.executable, BENCHMARKS / "binding.py", "--kept", tmp_path, "--again", "nothing"]
     refused = subprocess.run(command, capture_output=True, text=True)
@@ -183,6 +239,23 @@ def test_sweep_for_real(tmp_path):
     shown = [[sheet[row + 8 : row + 136, left + 8 : left + 136] for left in (96, 240)] for row in (36, 36 + 192)]
     assert np.array_equal(*shown[1])
     assert not any(np.array_equal(cell, shown[1][0]) for cell in shown[0])
+
+
+@pytest.mark.slow
+def test_every_part_of_token_merge_changes_images(tmp_path):
+    """The ablation for real: no two of its parts make the same images."""
+    command = [sys.executable, BENCHMARKS / "binding.py", "--sets", "two_swap", "--group", "token-merge"]
+    options = ["--images", "4", "--steps", "3", "--workers", "1", "--kept", tmp_path, "--tables", tmp_path / "binding"]
+    subprocess.run([*command, *options], check=True)
+    rows = json.loads((tmp_path / "binding.json").read_text())["rows"]
+    assert [row["workflow"] for row in rows][:2] == ["plain", "token merge"]
+    assert all(row["n"] == 4 for row in rows)
+    kept = [json.loads(line) for path in tmp_path.glob("*/*.jsonl") for line in path.read_text().splitlines()]
+    latents = {row["workflow"]: row["latent"] for row in kept if row["image"] == 0}
+    assert len(latents) == len(rows) == 8
+    parts = {latent for name, latent in latents.items() if "published" not in name}
+    assert len(parts) == 6
+    assert latents["token merge, published code"] != latents["token merge, published settings"]
 
 
 @pytest.mark.slow

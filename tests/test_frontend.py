@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 RENDERERS = pytest.mark.parametrize("vue_nodes", [False, True], ids=["canvas", "nodes 2.0"])
 PAIR = "Bind a prompt"
 WEIGHTS = "Stage weights"
+MERGED = "Attribute binding with token merge"
 BYPASSED = 4
 
 INNER_PANEL = """() => app.rootGraph.nodes.find(node => node.subgraph).subgraph.nodes[0].widgets
@@ -380,6 +382,31 @@ def test_masks_and_focus_tell_what_they_do(browser, server, vue_nodes: bool) -> 
         assert [text.split(":")[0] for text in told.values()] == ["circle", "square"]
         assert all("covers 50% of the picture" in text for text in told.values())
         assert "fixed by masks" in page.panel(node_of(graph, "SBObjectFocusedAttention")["id"])
+        assert page.complaints == []
+
+
+@RENDERERS
+def test_merging_and_optimising_tell_what_they_do(browser, server, vue_nodes: bool) -> None:
+    graph = short_run(MERGED, seed=15 + vue_nodes)
+    merge, optimise = (node_of(graph, kind) for kind in ("SBTokenMerge", "SBTokenOptimization"))
+    merge["widgets_values"] = [1.1, 1.2, "substituted", "", 0, "of the prompt"]
+    with frontend(browser, server.url, size=(2600, 1600), **{"Comfy.VueNodes.Enabled": vue_nodes}) as page:
+        page.load(graph)
+        sampler = next(node["id"] for node in graph["nodes"] if node.get("title") == "KSampler (merged)")
+        for seed in (15, 16):
+            page.choose(sampler, "seed", seed + 10 * vue_nodes)
+            assert page.run()["end"] == "execution_success"
+            page.show_node(optimise["id"])
+            assert 'End tokens are those of: "a circle and a square"' in page.panel(merge["id"])
+            assert "circle + green" in page.panel(merge["id"])
+            assert 'circle: "a green circle"' in page.panel(optimise["id"])
+            progress = page.page.get_by_text(
+                re.compile(r"^step 3 of 3, iteration \d+, \w+ loss: circle [\d.]+, square")
+            )
+            assert progress.count() == 1 and progress.is_visible()
+            panel = page.page.locator('.sb-panel[aria-label="What is optimised"]')
+            above, below = panel.bounding_box(), progress.bounding_box()
+            assert above["y"] + above["height"] <= below["y"] + 1 and below["height"] > 5
         assert page.complaints == []
 
 

@@ -14,8 +14,17 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-OWN_CHECKPOINT = "Your own checkpoint"
-RUNNING = [name for name in NAMES if name != OWN_CHECKPOINT]
+OWN_CHECKPOINT, OWN_SDXL = "Your own checkpoint", "Object binding on SDXL"
+RUNNING = [name for name in NAMES if name not in (OWN_CHECKPOINT, OWN_SDXL)]
+SHOWING = ("SaveImage", "SBPreviewAttention", "SBScoreBinding", "SBPreviewTokenLosses", "MaskPreview")
+TELLING = (
+    "SBScoreBinding",
+    "SBSaveAttention",
+    "SBAssignMask",
+    "SBObjectFocusedAttention",
+    "SBTokenMerge",
+    "SBTokenOptimization",
+)
 NEEDS = {"Reload attention maps": "Save attention maps"}
 NOTES = {"MarkdownNote"}
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
@@ -77,12 +86,12 @@ def test_it_runs_and_yields_pictures(server, name: str) -> None:
     run = server.run(graph)
     shown = pictures(server, run)
     for node_id, node in graph.items():
-        if node["class_type"] in ("SaveImage", "SBPreviewAttention", "SBScoreBinding", "MaskPreview"):
+        if node["class_type"] in SHOWING:
             assert shown[node_id], f"{node['class_type']} shows nothing"
             assert all(contrast(image) > 50 for image in shown[node_id])
         if node["class_type"] in ("SBBindPrompt", "SBBindConditioning"):
             assert json.loads(run.outputs[node_id]["semantic_binding"][0])["entities"]
-        if node["class_type"] in ("SBScoreBinding", "SBSaveAttention", "SBAssignMask", "SBObjectFocusedAttention"):
+        if node["class_type"] in TELLING:
             assert run.outputs[node_id]["text"][0]
         if node["class_type"] in ("SBStageWeights", "SBAttentionModulation"):
             assert run.outputs[node_id]["semantic_binding_weights"][0]["focused"]
@@ -172,9 +181,17 @@ def pack_nodes(server) -> dict:
     return nodes
 
 
-@pytest.mark.parametrize("layout", ["sd1", "sdxl"])
-def test_the_template_for_a_checkpoint_runs_on_one(tiny, run_graph, layout: str) -> None:
-    graph = api(OWN_CHECKPOINT)
+@pytest.mark.parametrize(
+    ("name", "layout", "also"),
+    [
+        (OWN_CHECKPOINT, "sd1", set()),
+        (OWN_CHECKPOINT, "sdxl", set()),
+        (OWN_SDXL, "sdxl", {"SBPreviewTokenLosses"}),
+        (OWN_SDXL, "sd1", {"SBPreviewTokenLosses"}),
+    ],
+)
+def test_the_templates_for_a_checkpoint_run_on_one(tiny, run_graph, name: str, layout: str, also: set[str]) -> None:
+    graph = api(name)
     for node in graph.values():
         match node["class_type"]:
             case "CheckpointLoaderSimple":
@@ -185,4 +202,4 @@ def test_the_template_for_a_checkpoint_runs_on_one(tiny, run_graph, layout: str)
                 node["inputs"]["steps"] = 2
     run = run_graph(graph)
     shown = {graph[node_id]["class_type"] for node_id, output in run.outputs.items() if "images" in output}
-    assert shown == {"SaveImage", "SBPreviewAttention"}
+    assert shown == {"SaveImage", "SBPreviewAttention"} | also

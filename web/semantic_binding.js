@@ -13,6 +13,8 @@ const PANELS = {
     SBObjectFocusedAttention: textPanel("What is kept apart", "Run the workflow to see which entities are kept apart."),
     SBStageWeights: weightsPanel,
     SBAttentionModulation: weightsPanel,
+    SBTokenMerge: textPanel("What is merged", "Run the workflow to see the composite tokens and the simplified prompt."),
+    SBTokenOptimization: textPanel("What is optimised", "Run the workflow to see the phrase each token is to mean."),
     SBScoreBinding: textPanel("Binding score", "Run the workflow to see the score."),
     SBSaveAttention: textPanel("Saved file", "Run the workflow to see the file's name."),
 };

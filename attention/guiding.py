@@ -1,0 +1,127 @@
+"""Passes with gradients in a run: how the techniques that want them come by the model calls of their conditionings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from .gradient import ModelCall, differentiable, memory_of_a_row, mutable, ordinary
+from .patching import edited, patched
+from .run import Call, Layer, Negative, Participant, Run
+
+
+def reserve(participants: Sequence[Participant], executor, model, noise_shape, conds, *args, **kwargs):
+    """Before the model is loaded: have ComfyUI keep memory free for gradients, and load the weights as a whole.
+
+    ComfyUI's estimate is for twice the rows it is told. Weights that are brought in layer by layer share memory, which
+    a backward pass would find overwritten.
+    """
+    rows = max(participant.gradient_rows for participant in participants)
+    if rows:
+        needed = rows * memory_of_a_row(model.model, noise_shape)
+        of_a_row = model.model.memory_required([2, *noise_shape[1:]])
+        noise_shape = [max(noise_shape[0], math.ceil(needed / of_a_row)), *noise_shape[1:]]
+        kwargs["force_full_load"] = True
+    return executor(model, noise_shape, conds, *args, **kwargs)
+
+
+def guide(run: Run, participants, guider, executor, model, conds, x, timestep, options) -> None:
+    """Have ComfyUI set up the model calls of the bound conditionings alone; ``_forward`` passes them on."""
+    step = run.evaluation.step
+    wanted = {name for name, cond in run.conds.items() if any(each.guides(cond.key, step) for each in participants)}
+    if not wanted:
+        return
+    bound = [
+        [cond for cond in group or () if (cond["uuid"], slot) in wanted] or None for slot, group in enumerate(conds)
+    ]
+    run.negative = _negative(guider)
+    run.guiding = True
+    try:
+        one_device = {name: value for name, value in options.items() if name != "multigpu_clones"}
+        executor(model, bound, x, timestep, one_device)
+    finally:
+        run.guiding = False
+
+
+def _negative(guider) -> Negative | None:
+    for cond in guider.conds.get("negative") or ():
+        if "c_crossattn" in cond["model_conds"]:
+            return Negative(ordinary(cond["model_conds"]["c_crossattn"].cond[:1]), float(guider.cfg))
+    return None
+
+
+def shift_of(run: Run, participants: Sequence[Participant], model, x, timestep) -> torch.Tensor | None:
+    """What the participants add to the network's input, as a shift of the latent ``(B, C, H, W)``."""
+    total = None
+    for (uuid, _), cond in run.conds.items():
+        for participant in participants:
+            shift = participant.shift_input(uuid, run.evaluation.step)
+            if shift is None:
+                continue
+            total = torch.zeros_like(x) if total is None else total
+            top, left = (0, 0) if cond.area is None else (cond.area.y, cond.area.x)
+            total[..., top : top + shift.shape[-2], left : left + shift.shape[-1]] += shift
+    if total is None:
+        return None
+    return total / model.model_sampling.calculate_input(timestep, x.new_ones(len(x), 1, 1, 1))
+
+
+def differentiate(run: Run, participants, call, executor, x, t, c_concat, context, control, options, extra) -> None:
+    """Give the participants the model call of each bound conditioning, to take gradients through it.
+
+    Raises:
+        ValueError: another node takes gradients around this very call.
+    """
+    if x.requires_grad:
+        raise ValueError(
+            "Another node takes gradients through the sampler's model calls while a node of Semantic Binding takes its "
+            "own inside of them. Take one of the two off this model."
+        )
+
+    def with_techniques(options: dict[str, Any], call: Call, observers: dict[Layer, Callable]) -> dict[str, Any]:
+        wanting = [participant for participant in participants if participant.wants(call)]
+        return patched(options, run, call, wanting, observers)
+
+    before = [participant for participant in participants if not participant.edits_last]
+    with differentiable(executor.class_obj), mutable(options):
+        for chunk in call.chunks:
+
+            def own(value: Any, rows: slice = chunk.rows) -> Any:
+                of_rows = torch.is_tensor(value) and value.shape[:1] == x.shape[:1]
+                return ordinary(value[rows] if of_rows else value)
+
+            uuid, slot = chunk.name
+            length = chunk.cond.length
+            alone = Call(
+                call.step,
+                run.batch,
+                (slot in run.negative_slots,),
+                (chunk._replace(start=0, stop=run.batch, first=False),),
+                length,
+                differentiated=True,
+            )
+            rows = own(context)[:, :length].float()
+            found = edited(before, alone, rows)
+            model_call = ModelCall(
+                executor=executor,
+                x=own(x),
+                sigma=own(t),
+                c_concat=own(c_concat),
+                context=edited(participants, alone, rows),
+                control=control and {name: [own(each) for each in tensors] for name, tensors in control.items()},
+                options={
+                    **options,
+                    "cond_or_uncond": [slot],
+                    "uuids": [uuid],
+                    "sigmas": ordinary(options["sigmas"]),
+                },
+                extra={name: own(value) for name, value in extra.items()},
+                call=alone,
+                patched=with_techniques,
+            )
+            for participant in participants:
+                if participant.guides(chunk.cond.key, call.step):
+                    participant.guide(model_call, alone.chunks[0], found)
