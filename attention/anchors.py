@@ -7,13 +7,16 @@ for: there the guidance of the anchors has the wrong sign, and their latents are
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from .gradient import ModelCall
 from .run import Negative
+
+if typing.TYPE_CHECKING:
+    from .gradient import ModelCall
 
 
 class Anchors:

@@ -7,6 +7,7 @@ the composites, each until it has reached a threshold of its own.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,10 +23,12 @@ from .binding_losses import (
     threshold_of_sum,
 )
 from .composite import Composite, index_of, put, taken
-from .gradient import ModelCall
 from .recorder import chosen_levels
 from .rows import membership
 from .run import Layer
+
+if typing.TYPE_CHECKING:
+    from .gradient import ModelCall
 
 PUBLISHED_LAYERS = frozenset([("output", 1, 1), ("output", 1, 2), ("output", 1, 3)])
 """Of SDXL, whose maps the published code takes."""

@@ -6,6 +6,7 @@ once, and its latent shift is used in each of its evaluations.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +17,14 @@ from ..parsing.binding import Binding
 from .anchors import Anchors
 from .binding_losses import binding_loss
 from .composite import Composite, index_of, put, taken
-from .gradient import ModelCall
 from .loss_history import Entry, LossHistory, TokenLosses
 from .refinement import Refinement, Sizes, entropy_layers
 from .roles import check_rows
 from .rows import Chunk
 from .run import Call, Layer, Participant, Run
+
+if typing.TYPE_CHECKING:
+    from .gradient import ModelCall
 
 NAME = "Token Optimization"
 
