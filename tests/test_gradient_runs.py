@@ -309,6 +309,16 @@ def test_weights_that_can_be_dropped_are_not_wanted(sd1, part, monkeypatch):
     assert asked[2:] == [{"disable_dynamic": True}]
 
 
+def test_model_that_cannot_be_loaded_a_second_time(sd1, monkeypatch):
+    def fail(self, disable_dynamic=False):
+        assert disable_dynamic
+        raise RuntimeError("Cannot create non-dynamic delegate.")
+
+    monkeypatch.setattr(type(sd1.model), "clone", fail)
+    with pytest.raises(ValueError, match="its loader cannot give one .Cannot create .* --disable-dynamic-vram"):
+        sd1.optimized()
+
+
 @pytest.mark.parametrize("name", slowly(KERNELS, ["attention_split", "without gradient"]))
 def test_attention_kernels(sd1, part, monkeypatch, name):
     """Whatever ComfyUI computes attention with: passes with gradients take PyTorch's, all others are left alone."""
