@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -219,10 +219,23 @@ def _differentiable_attention(options: dict[str, Any]) -> Callable:
     return attend
 
 
-def mutable(options: dict[str, Any]) -> AbstractContextManager:
-    """For passes and their backward: other packs' patches may change tensors in place (FreeU does), so where there are
-    any, what a backward pass needs is copied first. That takes time with every operation."""
-    return torch.autograd.graph.allow_mutation_on_saved_tensors() if options.get("patches") else nullcontext()
+def with_copies(options: dict[str, Any]) -> dict[str, Any]:
+    """Options whose patches may change tensors in place (FreeU's do): they are given copies, and what a backward pass
+    needs of their own operations is copied too."""
+
+    def with_copy(patch: Any) -> Any:
+        if not callable(patch):
+            return patch
+
+        def patched(*args, **kwargs) -> Any:
+            args = [each.clone() if torch.is_tensor(each) else each for each in args]
+            with torch.autograd.graph.saved_tensors_hooks(ordinary, lambda saved: saved):
+                return patch(*args, **kwargs)
+
+        return patched
+
+    patches = {name: [*map(with_copy, found)] for name, found in options.get("patches", {}).items()}
+    return {**options, "patches": patches}
 
 
 def ordinary(value: Any) -> Any:

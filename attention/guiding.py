@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .gradient import ModelCall, differentiable, memory_of_a_row, mutable, ordinary
+from .gradient import ModelCall, differentiable, memory_of_a_row, ordinary, with_copies
 from .patching import edited, patched
 from .run import Call, Layer, Negative, Participant, Run
 
@@ -86,7 +86,7 @@ def differentiate(run: Run, participants, call, executor, x, t, c_concat, contex
         return patched(options, run, call, wanting, observers)
 
     before = [participant for participant in participants if not participant.edits_last]
-    with differentiable(executor.class_obj), mutable(options):
+    with differentiable(executor.class_obj):
         for chunk in call.chunks:
 
             def own(value: Any, rows: slice = chunk.rows) -> Any:
@@ -113,7 +113,7 @@ def differentiate(run: Run, participants, call, executor, x, t, c_concat, contex
                 context=edited(participants, alone, rows),
                 control=control and {name: [own(each) for each in tensors] for name, tensors in control.items()},
                 options={
-                    **options,
+                    **with_copies(options),
                     "cond_or_uncond": [slot],
                     "uuids": [uuid],
                     "sigmas": ordinary(options["sigmas"]),

@@ -124,7 +124,7 @@ def test_temperature_of_the_positive_leaves_the_negative(maths, example):
 
 
 def test_factors_of_rows_that_were_tiled(part):
-    by_row = part("attention.engine")._by_row
+    by_row = part("attention.patching")._by_row
     q = torch.ones(6, 2, 4)
     assert by_row((2.0, 2.0), q) == 2.0
     assert by_row((1.0, 3.0), q).flatten().tolist() == [1, 1, 1, 3, 3, 3]

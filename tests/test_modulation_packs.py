@@ -205,7 +205,7 @@ def test_attention_backends(sd1, part, monkeypatch, name):
         used.append(kwargs.get("mask") is not None)
         return getattr(core, name)(*args, **kwargs)
 
-    for module in (core, part("attention.engine")):
+    for module in (core, part("attention.patching")):
         monkeypatch.setattr(module, "optimized_attention", backend)
     sd1.checked(batch=2)
     assert used.count(True) == used.count(False) == 2 * 16
