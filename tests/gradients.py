@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -13,6 +14,11 @@ from merge import MergeBench
 
 STILL = {"token_step_size": 0.0, "row_step_size": 0.0, "latent_step_size": 0.0}
 """Changes of the plan: everything is computed, nothing is moved."""
+
+
+def slowly(values, fast):
+    """Parameters; all but the fast ones are for the slow tests."""
+    return [pytest.param(value, marks=[] if value in fast else pytest.mark.slow) for value in values]
 
 
 def soft(comfy: SimpleNamespace, tiny: Callable, layout: str) -> SimpleNamespace:
