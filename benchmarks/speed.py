@@ -1,11 +1,12 @@
 """What the pack costs: sampling time as ratios to plain sampling, all in one process, in turns; and memory.
 
     .dev/venv/bin/python benchmarks/speed.py [--model sd15 | demo] [--repeats 5] [--steps 3] [--minutes 15]
-    .dev/venv/bin/python benchmarks/speed.py --tome [--model sd15 | demo] [--repeats 5] [--minutes 15]
+    .dev/venv/bin/python benchmarks/speed.py --tome [--model sd15 | demo | tiny] [--repeats 5] [--minutes 15]
 
-sd15 and sdxl have the full size of Stable Diffusion 1.5 and SDXL, random weights, and latents of 64 x 64; demo is the
-bundled model, for a quick look. Every repeat runs each workflow once, in another order, and a ratio compares steps of
-the same repeat. When the time is up, or after an interruption, the table is made of the repeats done so far.
+sd15 and sdxl have the full size of Stable Diffusion 1.5 and SDXL, random weights, and latents of 64 x 64; tiny is the
+tests' model in the layout of SDXL, with 16 x 16; demo is the bundled model, for a quick look. Every repeat runs each
+workflow once, in another order, and a ratio compares steps of the same repeat. When the time is up, or after an
+interruption, the table is made of the repeats done so far.
 
 Token optimisation takes gradients in its steps, so its time is compared with that of the published procedure instead:
 with --tome (token_speed.py).
@@ -31,6 +32,8 @@ import numpy as np
 from report import quartiles, table, write_report
 from subject import Subject, Timing, peak_memory
 from workflows import Workflow, custom
+
+SMALL = ("tiny", "demo")
 
 
 def off(workflow: Workflow) -> Workflow:
@@ -207,8 +210,8 @@ def report(subject: Subject, repeats: int, steps: int, minutes: float) -> tuple[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tome", action="store_true", help="time token optimisation, against the published procedure")
-    parser.add_argument("--model", choices=("sd15", "sdxl", "demo"), default="sd15")
-    parser.add_argument("--cells", type=int, default=64, help="of a side of the latent, but for demo")
+    parser.add_argument("--model", choices=("sd15", "sdxl", "tiny", "demo"), default="sd15")
+    parser.add_argument("--cells", type=int, default=64, help="of a side of the latent of sd15 and sdxl")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="sampler steps of a run, at least 2")
     parser.add_argument("--minutes", type=float, default=15.0, help="start no repeat that would end later")
@@ -229,7 +232,7 @@ def main() -> None:
     with torch.inference_mode():
         subject = Subject(arguments.model, arguments.batch, arguments.cells)
         if arguments.tome:
-            records, about = token_speed.report(subject, arguments.repeats, arguments.minutes)
+            records, about = token_speed.report(subject, arguments.repeats, arguments.minutes, arguments.model in SMALL)
         else:
             records, about = report(subject, arguments.repeats, arguments.steps, arguments.minutes)
     height, width = subject.noise.shape[-2:]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import host
 import numpy as np
@@ -30,14 +32,17 @@ class Timing:
 class Subject:
     """What is sampled: a model, a bound prompt and an empty one, and latents to start from.
 
-    `model` is "demo", or "sd15" or "sdxl" with random weights and latents of that many `cells` a side."""
+    `model` is "demo"; "tiny", the tests' model in the layout of SDXL; or "sd15" or "sdxl" with random weights and
+    latents of that many `cells` a side."""
 
     def __init__(self, model: str, batch: int = 1, cells: int = 64):
         import torch
 
         loaded = host.run_node("SBLoadDemoModel")
         patcher, clip, latent = loaded["MODEL"], loaded["CLIP"], (4, 16, 16)
-        if model != "demo":
+        if model == "tiny":
+            patcher, clip = _tiny()
+        elif model != "demo":
             from random_unet import RandomText, random_unet
 
             patcher, clip, latent = random_unet(model, torch.bfloat16), RandomText(clip, model), (4, cells, cells)
@@ -89,6 +94,18 @@ class Subject:
         seconds[0] += seconds[-1]
         wall, processor = seconds[:-1].T.tolist()
         return Timing(tuple(wall), tuple(processor), latent)
+
+
+def _tiny() -> tuple:
+    """MODEL and CLIP of the tests' smallest SDXL."""
+    from comfy.sd import load_checkpoint_guess_config
+
+    models = host.load("tiny_models", host.ROOT / "tests" / "tiny_models.py")
+    models.register()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tiny.safetensors"
+        models.write_checkpoint("sdxl", path)
+        return load_checkpoint_guess_config(str(path), output_vae=False)[:2]
 
 
 def peak_memory(work: Callable[[], object]) -> float:

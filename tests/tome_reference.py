@@ -227,7 +227,9 @@ class PlainToMe:
                     if not pushed.any():
                         break
                 loss = (entropy * pushed).sum() + pose
-                of_z, of_rows = torch.autograd.grad(loss, (z, rows))
+                # One after the other, as in the published code.
+                (of_z,) = torch.autograd.grad(loss, z, retain_graph=True)
+                (of_rows,) = torch.autograd.grad(loss, rows)
             if not settings.published:
                 of_composites = torch.zeros_like(of_rows)
                 for place in places:
