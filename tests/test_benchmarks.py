@@ -103,12 +103,12 @@ def test_token_speed_table(benchmark):
     module = benchmark("token_speed")
     ours = module.Step(np.array([[5.0, 9.0], [1.0, 2.0]]), np.array([[2.0, 4.0]]), np.array([1.0, 1.0]))
     plain = module.Step(np.array([[9.0, 18.0], [3.0, 4.0]]), np.array([[6.0, 8.0]]), np.array([0.0, 1.0]))
-    records = module.compare({"ours": [ours, ours], module.SLOW: [plain, ours], module.FUSED: [ours, ours]})
-    found = {each["part"]: each for each in records if each["compared_with"] == module.SLOW}
+    records = module.compare({"ours": [ours, ours], module.PLAIN: [plain, ours], module.PRECISE: [ours, ours]})
+    found = {each["part"]: each for each in records if each["compared_with"] == module.PLAIN}
     assert [each["n"] for each in found.values()] == [2] * 6
     assert [each["times_faster"][1] for each in found.values()] == pytest.approx([2.0, 2.0, 1.5, 2.0, 1.625, 1.5])
     assert found["an update by the entropy loss"]["processor_times_faster"] == pytest.approx((1.25, 1.5, 1.75))
-    assert all(each["times_faster"][1] == 1.0 for each in records if each["compared_with"] == module.FUSED)
+    assert all(each["times_faster"][1] == 1.0 for each in records if each["compared_with"] == module.PRECISE)
     line = module.markdown(records, []).splitlines()[-8]
     assert line.startswith("| a step's semantic binding loss, with its anchors | plain | 2 | 6.00 | 9.00 | 1.50 |")
     assert line.endswith("| 2 |")
