@@ -3,12 +3,15 @@ from comfy_api.latest import ComfyExtension, io
 from .nodes.attention import SBRecordAttention
 from .nodes.attention_files import SBLoadAttention, SBSaveAttention
 from .nodes.attention_view import SBPreviewAttention
+from .nodes.composed import SBComposeNoise
 from .nodes.demo import SBLoadDemoModel
+from .nodes.guidance import SBAttentionGuidance
 from .nodes.masks import SBAssignMask
 from .nodes.modulation import SBAttentionModulation, SBObjectFocusedAttention, SBSelfAttentionTemperature
 from .nodes.prompt import SBBindConditioning, SBBindPrompt
 from .nodes.scoring import SBScoreBinding
 from .nodes.stage_weights import SBStageWeights
+from .nodes.structured import SBStructuredConditioning
 from .nodes.token_losses import SBPreviewTokenLosses
 from .nodes.token_merge import SBTokenMerge, SBTokenOptimization
 
@@ -28,6 +31,9 @@ class SemanticBinding(ComfyExtension):
             SBTokenMerge,
             SBTokenOptimization,
             SBPreviewTokenLosses,
+            SBAttentionGuidance,
+            SBStructuredConditioning,
+            SBComposeNoise,
             SBRecordAttention,
             SBPreviewAttention,
             SBSaveAttention,

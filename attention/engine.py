@@ -1,7 +1,7 @@
 """The one place that knows ComfyUI's patch points: how techniques get into a sampling run and out of it again.
 
 A node only appends frozen settings to a tuple on its clone of the MODEL. When a sampler starts, one wrapper makes the
-state of that run and hooks four more wrappers into the options of that run alone. The attention patches themselves
+state of that run and hooks five more wrappers into the options of that run alone. The attention patches themselves
 are put into the options of each single forward pass, later than those of any other pack, around what is found there.
 """
 
@@ -14,11 +14,13 @@ from typing import Any
 
 import comfy.model_patcher
 import comfy.patcher_extension
+import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..parsing.binding import CONDITIONING_KEY, MERGED_KEY
 from . import guiding
+from .composed import compositions_of, expanded
 from .gradient import FLAG
 from .layers import layers_of
 from .patching import edited, patched
@@ -82,17 +84,21 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         techniques=techniques,
         keys=frozenset(cond[CONDITIONING_KEY] for cond in bound),
         merged=frozenset(cond[CONDITIONING_KEY] for cond in bound if cond.get(MERGED_KEY)),
+        compositions=compositions_of(guider.conds, techniques),
     )
     participants = sorted((technique.begin(run) for technique in techniques), key=lambda one: one.edits_last)
     guider.model_options = comfy.model_patcher.create_model_options_clone(original)
     for kind, wrapper in (
         (WrappersMP.PREPARE_SAMPLING, functools.partial(guiding.reserve, participants)),
         (WrappersMP.PREDICT_NOISE, functools.partial(_evaluate, run)),
+        (WrappersMP.CALC_COND_BATCH, functools.partial(_compose, run, guider)),
         (WrappersMP.CALC_COND_BATCH, functools.partial(_identify, run, participants, guider)),
         (WrappersMP.APPLY_MODEL, functools.partial(_forward, run, participants)),
     ):
         comfy.patcher_extension.add_wrapper_with_key(kind, KEY, wrapper, guider.model_options, is_model_options=True)
     try:
+        if any(participant.moves_latent for participant in participants):
+            sampler = run.held.watching(sampler)
         latent = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     finally:
         guider.model_options = original
@@ -108,6 +114,30 @@ def _evaluate(run: Run, executor, x, timestep, *args, **kwargs):
         return executor(x, timestep, *args, **kwargs)
     finally:
         run.evaluation = None
+
+
+def _compose(run: Run, guider, executor, model, conds, x, timestep, options):
+    """Around all model calls at one latent: every part of a composition is predicted in a slot of its own."""
+    if not run.compositions:
+        return executor(model, conds, x, timestep, options)
+    parts = expanded(conds, negative_slots(conds, guider.conds), guider.conds["negative"])
+    run.added_slots = {} if parts is None else parts.origins
+    if parts is None:
+        return executor(model, conds, x, timestep, options)
+    found = executor(model, parts.conds, x, timestep, options)
+    return parts.combined(found, functools.partial(_coverage, x, timestep))
+
+
+def _coverage(x: torch.Tensor, timestep: torch.Tensor, conds: Sequence[dict[str, Any]]) -> torch.Tensor:
+    """How much conditionings weigh in each place, as ComfyUI has it: by area, mask, strength and timestep range."""
+    total = torch.zeros_like(x)
+    for cond in conds:
+        region = {name: value for name, value in cond.items() if name != "gligen"}
+        found = comfy.samplers.get_area_and_mult({**region, "model_conds": {}}, x, timestep)
+        if found is not None:
+            height, width, top, left = found.area or (*x.shape[-2:], 0, 0)
+            total[..., top : top + height, left : left + width] += found.mult
+    return total
 
 
 def _identify(run: Run, participants, guider, executor, model, conds, x, timestep, options):
@@ -147,6 +177,8 @@ def _forward(
         wanting = [participant for participant in participants if participant.wants(call)]
         if wanting:
             options = patched(options, run, call, wanting)
+    if run.added_slots:
+        options = {**options, "cond_or_uncond": run.given_slots(options["cond_or_uncond"])}
     return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
 

@@ -59,7 +59,8 @@ def memory_of_a_row(model, shape: Sequence[int]) -> float:
 
 
 class Seen(NamedTuple):
-    """The attention of one layer in a differentiated pass: probabilities ``(B, N, groups)``."""
+    """The attention of one layer in a differentiated pass: probabilities ``(B, N, groups)``, or for each head ``(B,
+    heads, N, groups)``."""
 
     layer: Layer
     grid: tuple[int, int]
@@ -158,19 +159,21 @@ class ModelCall:
             return self._run(self.options)
         return self._run({**self.options, "patches": {**patches, "attn2_patch": [_first_query]}})
 
-    def attention(self, layers: frozenset[Layer], groups: torch.Tensor) -> tuple[Seen, ...]:
+    def attention(self, layers: frozenset[Layer], groups: torch.Tensor, per_head: bool = False) -> tuple[Seen, ...]:
         """The attention that the layers give to groups of the context's rows, as the techniques of the run have changed
         it. The pass ends with the last of the layers.
 
         Args:
             groups: ``(T, G)``, the weight of each row of the context in each group.
+            per_head: each head's own, not their mean.
         """
         found: list[Seen] = []
 
         def observe(call: Call, attention: Attention) -> None:
             appended = attention.k.shape[1] - len(groups)  # by other packs
             columns = torch.nn.functional.pad(groups, (0, 0, 0, appended))
-            found.append(Seen(attention.layer, attention.grid, attention.probabilities(call.chunks[0], columns)))
+            probabilities = attention.probabilities(call.chunks[0], columns, per_head)
+            found.append(Seen(attention.layer, attention.grid, probabilities))
             if len(found) == len(layers):
                 raise _Enough
 

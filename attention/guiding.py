@@ -44,6 +44,9 @@ def guide(run: Run, participants, guider, executor, model, conds, x, timestep, o
         executor(model, bound, x, timestep, one_device)
     finally:
         run.guiding = False
+    shift = _placed(run, x, lambda participant, uuid: participant.move_latent(uuid, step), participants)
+    if shift is not None:
+        run.held.move(x, shift)
 
 
 def _negative(guider) -> Negative | None:
@@ -55,18 +58,25 @@ def _negative(guider) -> Negative | None:
 
 def shift_of(run: Run, participants: Sequence[Participant], model, x, timestep) -> torch.Tensor | None:
     """What the participants add to the network's input, as a shift of the latent ``(B, C, H, W)``."""
+    step = run.evaluation.step
+    total = _placed(run, x, lambda participant, uuid: participant.shift_input(uuid, step), participants)
+    if total is None:
+        return None
+    return total / model.model_sampling.calculate_input(timestep, x.new_ones(len(x), 1, 1, 1))
+
+
+def _placed(run: Run, x: torch.Tensor, shift_by: Callable, participants: Sequence[Participant]) -> torch.Tensor | None:
+    """The sum ``(B, C, H, W)`` of what participants add in the areas of the bound conditionings; None for nothing."""
     total = None
     for (uuid, _), cond in run.conds.items():
         for participant in participants:
-            shift = participant.shift_input(uuid, run.evaluation.step)
+            shift = shift_by(participant, uuid)
             if shift is None:
                 continue
             total = torch.zeros_like(x) if total is None else total
             top, left = (0, 0) if cond.area is None else (cond.area.y, cond.area.x)
             total[..., top : top + shift.shape[-2], left : left + shift.shape[-1]] += shift
-    if total is None:
-        return None
-    return total / model.model_sampling.calculate_input(timestep, x.new_ones(len(x), 1, 1, 1))
+    return total
 
 
 def differentiate(run: Run, participants, call, executor, x, t, c_concat, context, control, options, extra) -> None:
@@ -85,7 +95,6 @@ def differentiate(run: Run, participants, call, executor, x, t, c_concat, contex
         wanting = [participant for participant in participants if participant.wants(call)]
         return patched(options, run, call, wanting, observers)
 
-    before = [participant for participant in participants if not participant.edits_last]
     with differentiable(executor.class_obj):
         for chunk in call.chunks:
 
@@ -104,17 +113,17 @@ def differentiate(run: Run, participants, call, executor, x, t, c_concat, contex
                 differentiated=True,
             )
             rows = own(context)[:, :length].float()
-            found = edited(before, alone, rows)
+            found = edited([each for each in participants if not each.edits_last], alone, rows)
             model_call = ModelCall(
                 executor=executor,
                 x=own(x),
                 sigma=own(t),
                 c_concat=own(c_concat),
-                context=edited(participants, alone, rows),
+                context=rows,
                 control=control and {name: [own(each) for each in tensors] for name, tensors in control.items()},
                 options={
                     **with_copies(options),
-                    "cond_or_uncond": [slot],
+                    "cond_or_uncond": run.given_slots([slot]),
                     "uuids": [uuid],
                     "sigmas": ordinary(options["sigmas"]),
                 },
@@ -122,6 +131,7 @@ def differentiate(run: Run, participants, call, executor, x, t, c_concat, contex
                 call=alone,
                 patched=with_techniques,
             )
-            for participant in participants:
+            for participant in sorted(participants, key=lambda each: not each.edits_last):
                 if participant.guides(chunk.cond.key, call.step):
+                    model_call = model_call.with_(context=edited(participants, alone, rows))
                     participant.guide(model_call, alone.chunks[0], found)

@@ -15,7 +15,7 @@ import torch
 
 from ..parsing.binding import Binding, Entity
 from .frame import Box, Sum
-from .patches import coverage_in, entity_of_covered, entity_of_patches, region, resized, smoothed
+from .patches import coverage_in, entity_of_covered, entity_of_patches, regions_of, resized, smoothed
 from .recorder import chosen_levels
 from .roles import Roles, check_rows, over_columns, roles_of
 from .rows import Area, Chunk, membership
@@ -127,7 +127,7 @@ class Focus(Participant):
         self.steps = step_range(settings.start, settings.end, run.steps)
         self.from_steps = not settings.fixed and not settings.same_layer
         self.levels = chosen_levels("auto", run.layers, run.height, run.width)
-        self.regions = self._regions() if settings.fixed else None
+        self.regions = regions_of(settings.owners, (run.height, run.width), run.batch) if settings.fixed else None
         self.lock = threading.Lock()
         self.step: int | None = None
         self.sums: dict[Area | None, Sum] = {}
@@ -206,23 +206,6 @@ class Focus(Participant):
             table = penalties(self.roles, len(self.settings.owners), length, self.settings)
             self.penalties[columns] = over_columns(table, context_rows, count).to(device)
         return self.penalties[columns]
-
-    def _regions(self) -> torch.Tensor:
-        """``(latents, G, h, w)`` on the latent's grid.
-
-        Raises:
-            ValueError: an entity has another number of masks than there are latents.
-        """
-        size, found = (self.run.height, self.run.width), []
-        for entity in self.settings.owners:
-            of_entity = region(entity.mask, entity.box, size)
-            if len(of_entity) not in (1, self.run.batch):
-                raise ValueError(
-                    f"{entity.name} has {len(of_entity)} masks and there are {self.run.batch} latents in the batch. "
-                    "Give it one mask for all of them, or one for each."
-                )
-            found.append(of_entity.expand(self.run.batch, -1, -1))
-        return torch.stack(found, 1)
 
 
 def _columns(call: Call, attention: Attention, chunk: Chunk) -> tuple[int, int, int, torch.device]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
+from ..parsing.binding import Entity
 from .rows import Area
 
 BACKGROUND = -1
@@ -54,6 +57,38 @@ def region(mask: torch.Tensor | None, box: tuple[float, float, float, float] | N
         return (edges[1:].clamp(max=end * count) - edges[:-1].clamp(min=start * count)).clamp(0, 1)
 
     return (inside(top, bottom, size[0])[:, None] * inside(left, right, size[1]))[None]
+
+
+def regions_of(entities: Sequence[Entity], size: tuple[int, int], batch: int) -> torch.Tensor:
+    """The entities' regions ``(B, G, h, w)`` on the latent's grid.
+
+    Raises:
+        ValueError: an entity has another number of masks than there are latents.
+    """
+    found = []
+    for entity in entities:
+        of_entity = region(entity.mask, entity.box, size)
+        if len(of_entity) not in (1, batch):
+            raise ValueError(
+                f"{entity.name} has {len(of_entity)} masks and there are {batch} latents in the batch. "
+                "Give it one mask for all of them, or one for each."
+            )
+        found.append(of_entity.expand(batch, -1, -1))
+    return torch.stack(found, 1)
+
+
+def cells_of_box(box: tuple[float, float, float, float], grid: tuple[int, int]) -> torch.Tensor:
+    """``(h, w)``: 1 in the cells of a box, whose edges are rounded down as in the code of layout guidance; at least
+    one cell."""
+    left, top, right, bottom = box
+    height, width = grid
+    found = torch.zeros(grid)
+    rows, columns = (
+        slice(min(int(start * count), count - 1), max(int(end * count), int(start * count) + 1))
+        for start, end, count in ((top, bottom, height), (left, right, width))
+    )
+    found[rows, columns] = 1
+    return found
 
 
 def coverage_in(regions: torch.Tensor, area: Area | None, grid: tuple[int, int]) -> torch.Tensor:

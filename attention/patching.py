@@ -49,7 +49,39 @@ def patched(
                 theirs = slots.get(layer.key, slots.get(layer.key[:2]))
                 slots[layer.key] = functools.partial(attend, layer, call, taking_part, watching, theirs)
         replace[kind] = slots
-    return {**options, "patches_replace": replace}
+    options = {**options, "patches_replace": replace}
+    editing = [participant for participant in participants if participant.edits_values]
+    if editing:
+        patches = options.get("patches", {})
+        options["patches"] = {**patches, "attn2_patch": [_Values(call, editing), *patches.get("attn2_patch", [])]}
+    return options
+
+
+class _Values:
+    """The patch of all cross-attentions of one forward pass that edits what their values are made of, in every
+    repetition of a conditioning. Layers are given the same rows, so that it is done once."""
+
+    def __init__(self, call: Call, participants: Sequence[Participant]):
+        self.call = call
+        self.participants = participants
+        self.given: torch.Tensor | None = None
+        self.edited: torch.Tensor | None = None
+
+    def __call__(self, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, extra: dict[str, Any]):
+        if self.given is not value:
+            self.given, self.edited = value, self._edited(value)
+        return n, context, self.edited
+
+    def _edited(self, value: torch.Tensor) -> torch.Tensor:
+        result, columns = value.clone(), self.call.context_rows
+        for chunk in self.call.chunks:
+            found = value[chunk.rows, : chunk.cond.length]
+            rows = found
+            for participant in self.participants:
+                rows = participant.edit_values(self.call, chunk, rows)
+            if rows is not found:
+                result[chunk.rows, :columns] = rows.repeat(1, columns // chunk.cond.length, 1)
+        return result
 
 
 def _attend_self(

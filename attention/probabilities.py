@@ -14,9 +14,10 @@ def mean_probabilities(
     heads: int,
     groups: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
+    per_head: bool = False,
 ) -> torch.Tensor:
     """Probability that each query gives each key, or each group of keys: ``softmax(q kT / sqrt(d) + bias) @ groups``,
-    mean over heads.
+    mean over heads unless they are asked for.
 
     Computed in float32 whatever the dtype of ``q``; in slices over heads and queries, so that the working memory does
     not grow with the image.
@@ -28,7 +29,7 @@ def mean_probabilities(
         bias: ``(rows, 1, N, T)``, the same for every head.
 
     Returns:
-        ``(rows, N, G)`` in float32; ``(rows, N, T)`` without groups.
+        ``(rows, N, G)`` in float32, or ``(rows, heads, N, G)``; T in place of G without groups.
     """
     rows, count, width = q.shape
     q = q.reshape(rows, count, heads, width // heads).transpose(1, 2)
@@ -41,6 +42,7 @@ def mean_probabilities(
         logits = torch.matmul(piece.float() * scale, transposed)
         if bias is not None:
             logits = logits + bias[:, :, start : start + part]
-        found = logits.softmax(-1).mean(1)
+        found = logits.softmax(-1)
+        found = found if per_head else found.mean(1)
         parts.append(found if groups is None else found @ groups)
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=-2)

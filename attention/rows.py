@@ -62,13 +62,19 @@ def bound_conds(conds: Sequence[list[dict[str, Any]] | None]) -> dict[tuple[Any,
     found = {}
     for slot, group in enumerate(conds):
         for cond in group or ():
-            key, text = cond.get(CONDITIONING_KEY), cond.get("cross_attn")
-            encoded = cond["model_conds"].get("c_crossattn")
-            if key is None or text is None or encoded is None or not _same(encoded.cond, text):
+            key = cond.get(CONDITIONING_KEY)
+            if key is None or not has_own_text(cond):
                 continue
             area = Area(*cond["area"]) if "area" in cond else None
-            found[cond["uuid"], slot] = BoundCond(key, text.shape[1], area)
+            found[cond["uuid"], slot] = BoundCond(key, cond["cross_attn"].shape[1], area)
     return found
+
+
+def has_own_text(cond: Mapping[str, Any]) -> bool:
+    """Whether a conditioning has an encoded text and the model gets this one: not so a copy that ComfyUI has made for
+    another slot."""
+    text, encoded = cond.get("cross_attn"), cond["model_conds"].get("c_crossattn")
+    return text is not None and encoded is not None and _same(encoded.cond, text)
 
 
 def negative_slots(conds: Sequence[list | None], of_guider: Mapping[str, list]) -> frozenset[int]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from ..parsing.binding import Binding
+from .held import HeldLatent
 from .probabilities import mean_probabilities
 from .rows import BoundCond, Chunk
 
@@ -66,9 +67,11 @@ class Run:
     ``height`` and ``width`` are the latent's, in cells; ``cell`` is the size of a cell in pixels; ``batch`` the number
     of latents; ``sigmas`` the falling noise schedule, one longer than the steps. ``techniques`` are all that take part,
     ``keys`` those of the bindings whose conditioning the sampler was given, ``merged`` those among them whose entities
-    have been merged, ``conds`` the bound conditionings of the evaluation in progress, ``negative_slots`` the places of
-    the negative ones among its conditionings. ``negative`` is set, where there is a negative prompt, and ``guiding``
-    true, while techniques have their pass with gradients.
+    have been merged, ``compositions`` the names of those that the sampler was given the parts of. ``conds`` are the
+    bound conditionings of the evaluation in progress, ``negative_slots`` the places of the negative ones among its
+    conditionings, ``added_slots`` the places that parts of a composition have in it, with the place that each stands
+    for. ``negative`` is set, where there is a negative prompt, and ``guiding``
+    true, while techniques have their pass with gradients. ``held`` is the latent as the sampler has it.
     """
 
     layers: tuple[Layer, ...]
@@ -80,15 +83,22 @@ class Run:
     techniques: tuple[Technique, ...] = ()
     keys: frozenset[str] = frozenset()
     merged: frozenset[str] = frozenset()
+    compositions: frozenset[str] = frozenset()
     evaluation: Evaluation | None = None
     conds: Mapping[tuple[Any, int], BoundCond] = field(default_factory=dict)
     negative_slots: frozenset[int] = frozenset()
+    added_slots: Mapping[int, int] = field(default_factory=dict)
     negative: Negative | None = None
     guiding: bool = False
+    held: HeldLatent = field(default_factory=HeldLatent)
 
     @property
     def steps(self) -> int:
         return len(self.sigmas) - 1
+
+    def given_slots(self, slots: Iterable[int]) -> list[int]:
+        """The slots as other packs are to see them, which know a positive and a negative one."""
+        return [self.added_slots.get(slot, slot) for slot in slots]
 
     def require(self, binding: Binding, name: str) -> None:
         """Raise ValueError if the sampler was not given the conditioning of the binding that a technique acts on."""
@@ -137,10 +147,11 @@ class Attention(NamedTuple):
     k: torch.Tensor
     bias: torch.Tensor | None = None
 
-    def probabilities(self, chunk: Chunk, groups: torch.Tensor) -> torch.Tensor:
-        """``(rows, N, G)``: probability that the patches of a chunk give each group of keys, mean over heads."""
+    def probabilities(self, chunk: Chunk, groups: torch.Tensor, per_head: bool = False) -> torch.Tensor:
+        """``(rows, N, G)``: probability that the patches of a chunk give each group of keys, mean over heads; or
+        each head's, ``(rows, heads, N, G)``."""
         bias = None if self.bias is None else self.bias[chunk.rows]
-        return mean_probabilities(self.q[chunk.rows], self.k[chunk.rows], self.heads, groups, bias)
+        return mean_probabilities(self.q[chunk.rows], self.k[chunk.rows], self.heads, groups, bias, per_head)
 
 
 class Participant:
@@ -152,8 +163,12 @@ class Participant:
 
     cross_layers: frozenset[Layer] = frozenset()
     self_layers: frozenset[Layer] = frozenset()
+    moves_latent = False
+    """Whether it moves the latent that the sampler holds."""
     edits_last = False
     """Whether its edits of the context come after those of all others, which it has to know."""
+    edits_values = False
+    """Whether it gives the values of cross-attention other rows than the keys."""
     gradient_rows = 0
     """How many rows it takes gradients through at a time; 0 if it takes none."""
 
@@ -170,6 +185,11 @@ class Participant:
         H, W)`` of its area; None for nothing. The sampler's latent stays as it is."""
         return None
 
+    def move_latent(self, uuid: Any, step: int) -> torch.Tensor | None:
+        """What to add to the sampler's own latent, found in a pass with gradients for this conditioning: ``(B, C, H,
+        W)`` of its area; None for nothing."""
+        return None
+
     def edit_context(self, call: Call, chunk: Chunk, rows: torch.Tensor) -> torch.Tensor:
         """The rows ``(B, T, D)`` of a conditioning that the model is to get; ``rows`` itself for no change."""
         return rows
@@ -177,6 +197,11 @@ class Participant:
     def wants(self, call: Call) -> bool:
         """Whether it takes part in this call at all."""
         return False
+
+    def edit_values(self, call: Call, chunk: Chunk, rows: torch.Tensor) -> torch.Tensor:
+        """The rows ``(B, T, D)`` of a conditioning that the values of all cross-attention layers are made of; ``rows``,
+        those that the keys are made of, for no change."""
+        return rows
 
     def scale_self(self, call: Call) -> Sequence[float] | None:
         """A factor on the queries of the ``self_layers`` for each of the call's equal parts; None for no change."""

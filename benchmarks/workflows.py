@@ -58,6 +58,21 @@ def published(workflow: Workflow, **inputs: Any) -> Workflow:
     return workflow.through("SBTokenMerge").through("SBTokenOptimization", **inputs)
 
 
+def guided(workflow: Workflow, loss: str, **changes: Any) -> Workflow:
+    """Attention guidance with a loss in its published settings, with changes to its widgets."""
+    (combo,) = (each for each in node_classes()["SBAttentionGuidance"].define_schema().inputs if each.id == "loss")
+    (widgets,) = ({each.id: each.default for each in option.inputs} for option in combo.options if option.key == loss)
+    return workflow.through("SBAttentionGuidance", loss={"loss": loss, **widgets, **changes})
+
+
+def side_by_side(workflow: Workflow) -> Workflow:
+    """The entities in boxes next to each other, in the order of the prompt: a layout that no prompt asked for."""
+    binding, count = workflow.binding, len(workflow.binding.entities)
+    for place, entity in enumerate(binding.entities):
+        binding = binding.with_entity(entity.name, box=(place / count, 0.0, (place + 1) / count, 1.0))
+    return replace(workflow, binding=binding)
+
+
 GROUPS: dict[str, dict[str, Callable[[Workflow], Workflow]]] = {
     "modulation": {
         "self-attention temperature": lambda workflow: modulated(workflow, self_attention_temperature=True),
@@ -76,6 +91,22 @@ GROUPS: dict[str, dict[str, Callable[[Workflow], Workflow]]] = {
         "optimisation without merge": optimised,
         "token merge, published settings": published,
         "token merge, published code": lambda workflow: published(workflow, mode="published code"),
+    },
+    "guidance": {
+        "Attend-and-Excite": lambda workflow: guided(workflow, "attend and excite"),
+        "SynGen": lambda workflow: guided(workflow, "syngen", step_size=10.0),
+        "entropy loss": lambda workflow: guided(workflow, "entropy"),
+        "layout": lambda workflow: guided(side_by_side(workflow), "layout"),
+        "token and pixel losses": lambda workflow: guided(side_by_side(workflow), "token and pixel"),
+        "boxes, object-focused attention": lambda workflow: modulated(
+            side_by_side(workflow), object_focused_attention=True
+        ),
+        "boxes, layout and object-focused attention": lambda workflow: modulated(
+            guided(side_by_side(workflow), "layout"), object_focused_attention=True
+        ),
+        "token merge and Attend-and-Excite": lambda workflow: guided(merged(workflow), "attend and excite"),
+        "structured conditioning": lambda workflow: workflow.through("SBStructuredConditioning"),
+        "composed noise": lambda workflow: workflow.through("SBComposeNoise"),
     },
 }
 """Name and nodes of what is compared for one technique: its parts alone, and the whole in several settings."""

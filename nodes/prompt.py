@@ -11,7 +11,7 @@ from ..parsing.binding import CONDITIONING_KEY
 from ..parsing.excluded import DEFAULT_EXCLUDED
 from ..parsing.report import summary, to_json
 from ..parsing.syntax import plain
-from ..parsing.tokens import Vocabulary, supported
+from ..parsing.tokens import ENCODERS, Vocabulary, supported
 from . import wires
 
 FOLDER = "spacy"
@@ -172,6 +172,23 @@ def tokenized(clip, text: str):
     tokens = clip.tokenize(text, return_word_ids=True)
     supported(list(tokens))
     return tokens, {key: vocabulary(clip, key) for key in tokens}
+
+
+def tokenized_for(binding, clip, text: str):
+    """As ``tokenized``, by the text encoders that the binding was made with.
+
+    Raises:
+        ValueError: there is no text encoder, or it is that of another kind of model.
+    """
+    tokens, vocabularies = tokenized(clip, text)
+    own = ", ".join(each.encoder for each in binding.encoders)
+    given = ", ".join(key for key in ENCODERS if key in tokens)
+    if given != own:
+        raise ValueError(
+            f"The BINDING was made with the text encoders {own}, this CLIP has {given}. Connect the CLIP that the "
+            "prompt was encoded with."
+        )
+    return tokens, vocabularies
 
 
 def encode(clip, tokens) -> list:

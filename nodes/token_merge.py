@@ -20,7 +20,7 @@ from ..parsing.tokens import align
 from . import wires
 from .inputs import binding_input, model_input, model_output, one_of
 from .progress import reporter
-from .prompt import encode, tokenized
+from .prompt import encode, tokenized_for
 
 CATEGORY = "semantic binding/token merge"
 ALIASES = ["tome", "token merging", "semantic binding", "attribute binding", "object binding", "color bleed"]
@@ -164,14 +164,8 @@ def encoded(clip, binding, prompt: str):
     Raises:
         ValueError: there is no text encoder, or it is that of another kind of model than the binding's.
     """
-    tokens, vocabularies = tokenized(clip, prompt)
+    tokens, vocabularies = tokenized_for(binding, clip, prompt)
     encoders = align(tokens, vocabularies, plain(prompt))
-    own, given = (", ".join(each.encoder for each in found) for found in (binding.encoders, encoders))
-    if given != own:
-        raise ValueError(
-            f"The BINDING was made with the text encoders {own}, this CLIP has {given}. Connect the CLIP that the "
-            "prompt was encoded with."
-        )
     rows, options = encode(clip, tokens)[0]
     return encoders, rows, options.get("pooled_output")
 

@@ -59,7 +59,7 @@ def align(
 
 def _rows(chunks: list[list[Token]], vocabulary: Vocabulary, prompt: PlainPrompt, encoder: str) -> list[Row]:
     walker = _Walker(prompt, encoder)
-    kept = [_without_misfits(chunk, vocabulary.width) for chunk in chunks]
+    kept = [without_misfits(chunk, vocabulary.width) for chunk in chunks]
     words = [token for chunk in kept for token in chunk if token[2] != 0]
     spans = iter(walker.walk([_Piece.of(token, vocabulary) for token in words]))
     rows = []
@@ -76,7 +76,7 @@ def _rows(chunks: list[list[Token]], vocabulary: Vocabulary, prompt: PlainPrompt
     return rows
 
 
-def _without_misfits(chunk: list[Token], width: int | None) -> list[Token]:
+def without_misfits(chunk: list[Token], width: int | None) -> list[Token]:
     """The chunk as core encodes it: an embedding made for another model is left out and padding added at the end."""
     kept = [t for t in chunk if width is None or isinstance(t[0], int) or t[0].shape[-1] == width]
     return kept + [(chunk[-1][0], 1.0, 0)] * (len(chunk) - len(kept))

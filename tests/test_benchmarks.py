@@ -141,6 +141,8 @@ def test_speed_of_the_demo_model(tmp_path):
         "object-focused attention and stage weights": False,
         "all of these, recorder at latent/2": False,
         "token merge": False,
+        "Attend-and-Excite": False,
+        "Attend-and-Excite, SynGen and entropy loss": False,
     }
 
 

@@ -79,8 +79,8 @@ def precise(comfy, part, tiny, monkeypatch):
         one.model.model.diffusion_model.dtype = torch.float64
         return one
 
-    def mean_probabilities(q, k, heads, groups, bias):
-        assert bias is None and q.dtype == torch.float64
+    def mean_probabilities(q, k, heads, groups, bias, per_head):
+        assert bias is None and not per_head and q.dtype == torch.float64
         return probabilities(q, k, heads).mean(1) @ groups.double()
 
     monkeypatch.setattr(part("attention.run"), "mean_probabilities", mean_probabilities)

@@ -24,6 +24,9 @@ TELLING = (
     "SBObjectFocusedAttention",
     "SBTokenMerge",
     "SBTokenOptimization",
+    "SBAttentionGuidance",
+    "SBStructuredConditioning",
+    "SBComposeNoise",
 )
 NEEDS = {"Reload attention maps": "Save attention maps"}
 NOTES = {"MarkdownNote"}

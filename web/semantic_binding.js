@@ -15,6 +15,9 @@ const PANELS = {
     SBAttentionModulation: weightsPanel,
     SBTokenMerge: textPanel("What is merged", "Run the workflow to see the composite tokens and the simplified prompt."),
     SBTokenOptimization: textPanel("What is optimised", "Run the workflow to see the phrase each token is to mean."),
+    SBAttentionGuidance: textPanel("Whom it guides", "Run the workflow to see which entities it acts on."),
+    SBStructuredConditioning: textPanel("Phrases encoded alone", "Run the workflow to see the noun phrases."),
+    SBComposeNoise: textPanel("What is added up", "Run the workflow to see the parts and their weights."),
     SBScoreBinding: textPanel("Binding score", "Run the workflow to see the score."),
     SBSaveAttention: textPanel("Saved file", "Run the workflow to see the file's name."),
 };
