@@ -294,6 +294,27 @@ def test_losses_against_loops(part, tiny, bound, loss, size):
         assert found.total[latent].item() == pytest.approx(total.get(loss, sum(expected) / 2))
 
 
+@pytest.mark.parametrize("loss", ["layout", "token and pixel"])
+def test_mask_that_cuts_through_patches(part, tiny, bound, loss):
+    """Layout guidance counts the part of a patch that is covered; token and pixel losses any patch that is touched."""
+    mask = torch.zeros(1, 64, 64)
+    mask[0, :10, 5:20] = 1
+
+    def covered(y, x, grid):
+        (rows, columns) = (64 / count for count in grid)
+        down = max(0, min(10, (y + 1) * rows) - y * rows)
+        across = max(0, min(20, (x + 1) * columns) - max(5, x * columns))
+        return down * across / (rows * columns)
+
+    binding = bound.binding.with_entity("dog", mask=mask)
+    objective = made(part, loss).objective(binding, run_of(part, layers_of(part, tiny, "sd1")))
+    attended, rows = random_attended(part, objective, 1, (64, 64)), slow_rows(binding)
+    maps = {layer: each[0] for layer, each in attended.maps.items()}
+    rows.nouns, rows.groups = rows.nouns[1:], rows.groups[1:]
+    expected = slow_losses(loss, maps, attended.grids, rows, [covered])
+    assert objective.losses(attended).each[0].tolist() == pytest.approx(expected, rel=1e-6)
+
+
 def test_words_compete_without_end_tokens(part, tiny, bound):
     layers = layers_of(part, tiny, "sd1")
     objective = made(part, "attend and excite", softmax_over="words").objective(bound.binding, run_of(part, layers))
@@ -465,17 +486,11 @@ def test_sub_objects_are_modifiers(part, tiny):
     assert words == [[2], [4, 5, 6]]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("0: 0.05, 0.2: 0.5, 0.4: 0.8", ((0.0, 0.05), (0.2, 0.5), (0.4, 0.8))),
-        ("0.5:1,", ((0.5, 1.0),)),
-        ("", ()),
-        ("  ", ()),
-    ],
-)
-def test_thresholds(part, text, expected):
-    assert part("nodes.guidance").thresholds(text) == expected
+def test_thresholds(part):
+    read = part("nodes.guidance").thresholds
+    assert read("0: 0.05, 0.2: 0.5, 0.4: 0.8") == ((0.0, 0.05), (0.2, 0.5), (0.4, 0.8))
+    assert read("0.5:1,") == ((0.5, 1.0),)
+    assert read("") == read("  ") == ()
 
 
 @pytest.mark.parametrize("text", ["0.5", "half: 0.5", "0: 1.5", "-0.1: 0.5", "0: nan", "0: 0.5; 0.2: 0.8", "0: 0.5: 1"])
