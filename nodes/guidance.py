@@ -6,7 +6,7 @@ from ..attention.engine import with_technique
 from ..attention.guidance import GuidanceSettings
 from ..attention.guidance_methods import ALL_ROWS, WORDS, AttendAndExcite, Entropy, Layout, SynGen, TokenAndPixel
 from ..attention.recorder import RESOLUTIONS
-from .inputs import binding_input, model_input, model_output, one_of
+from .inputs import binding_input, model_input, model_output, one_of, range_inputs
 from .progress import reporter
 
 CATEGORY = "semantic binding/guidance"
@@ -30,27 +30,6 @@ def _step_size(default: float, tooltip: str):
     return io.Float.Input("step_size", default=default, min=0.0, max=10000.0, step=0.1, tooltip=tooltip)
 
 
-def _range(end: float) -> list:
-    return [
-        io.Float.Input(
-            "start",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="Where it starts, as a fraction of the sampler's steps.",
-        ),
-        io.Float.Input(
-            "end",
-            default=end,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="Where it ends, as a fraction of the sampler's steps. Guided steps take longer.",
-        ),
-    ]
-
-
 def _layers(auto: str):
     return io.Combo.Input(
         "layers",
@@ -70,7 +49,7 @@ def _options() -> list:
             ATTEND_AND_EXCITE,
             [
                 _step_size(20.0, "How far a step moves the latent; falls to 0.7 of it over the run. Published: 20."),
-                *_range(0.5),
+                *range_inputs(0.0, 0.5),
                 io.Combo.Input(
                     "softmax_over",
                     options=[ALL_ROWS, WORDS],
@@ -102,7 +81,7 @@ def _options() -> list:
             SYNGEN,
             [
                 _step_size(20.0, "How far a step moves the latent. Published: 20."),
-                *_range(0.5),
+                *range_inputs(0.0, 0.5),
                 _layers(COARSE),
             ],
         ),
@@ -110,7 +89,7 @@ def _options() -> list:
             LAYOUT,
             [
                 _step_size(30.0, "How far a step moves the latent. Published: 30."),
-                *_range(0.2),
+                *range_inputs(0.0, 0.2),
                 io.Float.Input(
                     "threshold",
                     default=0.2,
@@ -136,7 +115,7 @@ def _options() -> list:
             TOKEN_AND_PIXEL,
             [
                 _step_size(20.0, "How far a step moves the latent. Ours: the losses were published for training."),
-                *_range(0.5),
+                *range_inputs(0.0, 0.5),
                 io.Float.Input(
                     "pixel_weight",
                     default=0.05,
@@ -155,7 +134,7 @@ def _options() -> list:
             ENTROPY,
             [
                 _step_size(1.5, "How far a step moves the latent; falls to 0 over the run. ToMe's code has 1.5."),
-                *_range(0.5),
+                *range_inputs(0.0, 0.5),
                 _layers(COARSE),
             ],
         ),
