@@ -173,7 +173,7 @@ class _Exciting(_Objective):
 
     def __init__(self, method: AttendAndExcite, binding: Binding, run: Run):
         super().__init__(method, binding, run)
-        self.targets = {int(at * run.steps): 1 - reached for at, reached in method.thresholds}
+        self.targets = {int(round(at * run.steps, 6)): 1 - reached for at, reached in method.thresholds}
         rows = self.words()
         if method.softmax_over == ALL_ROWS:
             starts = {row for tokens in binding.encoders for row in tokens.of_kind("start")}
