@@ -20,6 +20,7 @@ from .guidance_losses import Related, misbinding, neglect, outside, pixel_loss, 
 from .patches import cells_of_box, coverage_in, regions_of
 from .recorder import LEVELS, chosen_levels
 from .refinement import PUBLISHED_LAYERS
+from .roles import word_rows
 from .rows import Area
 from .run import Layer, Run
 from .steps import step_range
@@ -127,11 +128,6 @@ class _Objective:
     def scale(self, sigma: torch.Tensor) -> torch.Tensor:
         return 1 + sigma**2
 
-    def words(self) -> list[int]:
-        binding = self.binding
-        found = {row for tokens in binding.encoders for row in tokens.of_kind("text", "embedding")}
-        return sorted(row for row in found if row < binding.length)
-
     def nouns(self) -> list[tuple[int, ...]]:
         """The rows of each noun; where tokens are merged, that of the composite."""
         rows = [self.binding.positions([entity.noun]) for entity in self.method.entities(self.binding)]
@@ -174,7 +170,7 @@ class _Exciting(_Objective):
     def __init__(self, method: AttendAndExcite, binding: Binding, run: Run):
         super().__init__(method, binding, run)
         self.targets = {int(round(at * run.steps, 6)): 1 - reached for at, reached in method.thresholds}
-        rows = self.words()
+        rows = list(word_rows(self.binding))
         if method.softmax_over == ALL_ROWS:
             starts = {row for tokens in binding.encoders for row in tokens.of_kind("start")}
             # The published code leaves out the last row too.
@@ -225,7 +221,7 @@ class _Binding(_Objective):
                 "SynGen brings attributes to their nouns, and Semantic Token Merge has merged them already. Use one of "
                 "the two, or another loss."
             )
-        self.rows = self.words()
+        self.rows = list(word_rows(self.binding))
 
         def places(phrase) -> tuple[int, ...]:
             return tuple(self.rows.index(row) for row in binding.positions([phrase]))
@@ -327,18 +323,17 @@ class _Composing(_Objective):
         return frozenset(each for each in self.run.layers if each.block != "input" and each.level > finest)
 
     def losses(self, attended: Attended) -> Losses:
-        found = []
-        levels = sorted({(layer.block == "middle", layer.level) for layer in self.layers})
-        for place, noun in enumerate(self.nouns()):
-            total = 0.0
-            for middle, level in levels:
-                group = [each for each in self.layers if (each.block == "middle", each.level) == (middle, level)]
+        nouns = self.nouns()
+        found = [0.0] * len(nouns)
+        for middle, level in sorted({(layer.block == "middle", layer.level) for layer in self.layers}):
+            group = [each for each in self.layers if (each.block == "middle", each.level) == (middle, level)]
+            regions = self.regions(attended, group[0]) > 0
+            for place, noun in enumerate(nouns):
                 maps = [attended.maps[layer][..., list(noun)] for layer in group]
-                region = (self.regions(attended, group[0])[:, place] > 0).to(maps[0])
-                total = total + sum(token_loss(each, region) for each in maps)
+                region = regions[:, place].to(maps[0])
+                found[place] = found[place] + sum(token_loss(each, region) for each in maps)
                 mean = torch.stack([each.mean(1) for each in maps]).mean(0)
-                total = total + self.method.pixel_weight * pixel_loss(mean, region)
-            found.append(total)
+                found[place] = found[place] + self.method.pixel_weight * pixel_loss(mean, region)
         each = torch.stack(found, 1)
         return Losses(each, each.mean(1))
 
@@ -360,7 +355,7 @@ class _Compact(_Objective):
         return Update(self.method.step_size * strength(step, self.run.steps)) if step in self.steps else None
 
     def losses(self, attended: Attended) -> Losses:
-        rows = self.words()
+        rows = list(word_rows(self.binding))
         columns = [[rows.index(row) for row in noun] for noun in self.nouns()]
         each = entropy_loss(composite_maps(attended.mean(self.layers, rows), columns))
         return Losses(each, each.sum(1))

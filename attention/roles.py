@@ -36,6 +36,12 @@ def roles_of(binding: Binding, entities: Sequence[Entity]) -> Roles:
     return Roles(groups, tuple(sorted(words)), tuple(sorted(end)))
 
 
+def word_rows(binding: Binding) -> tuple[int, ...]:
+    """The rows of the conditioning that are words: no start, end or padding."""
+    found = {row for tokens in binding.encoders for row in tokens.of_kind("text", "embedding")}
+    return tuple(sorted(row for row in found if row < binding.length))
+
+
 def check_rows(binding: Binding, length: int) -> None:
     """Raise ValueError if the conditioning of the binding has lost rows on its way to the sampler."""
     if length < binding.length:

@@ -19,7 +19,7 @@ from .binding_losses import binding_loss
 from .composite import Composite, index_of, put, taken
 from .loss_history import Entry, LossHistory, TokenLosses
 from .refinement import Refinement, Sizes, entropy_layers
-from .roles import check_rows
+from .roles import check_rows, word_rows
 from .rows import Chunk
 from .run import Call, Layer, Participant, Run
 
@@ -126,7 +126,7 @@ class Optimization(WithHistory):
         self.gradient_rows = len(settings.composites) * run.batch
         self.refinement = Refinement(
             layers=entropy_layers(run.layers, run.height, run.width),
-            words=_words(settings.binding),
+            words=word_rows(settings.binding),
             composites=settings.composites,
             pose=settings.pose,
             published=settings.published,
@@ -200,9 +200,3 @@ class Optimization(WithHistory):
         each = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, means, strict=False))
         told = f"pose {means[0]:.4g}" if loss == "pose" else f"{loss} loss: {each}"
         self.settings.report(f"step {step + 1} of {self.run.steps}, iteration {iteration + 1}, {told}")
-
-
-def _words(binding: Binding) -> tuple[int, ...]:
-    """The rows of the conditioning that are words: no start, end or padding."""
-    found = {row for tokens in binding.encoders for row in tokens.of_kind("text", "embedding")}
-    return tuple(sorted(row for row in found if row < binding.length))
