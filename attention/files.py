@@ -36,6 +36,7 @@ def save(recording: Recording, filename_prefix: str) -> str:
     }
     file = f"{name}_{counter:05}_{SUFFIX}"
     tensors = {f"maps.{grid.level}": grid.maps.contiguous() for grid in recording.grids}
+    tensors |= {f"affinity.{grid.level}": grid.affinity for grid in recording.grids if grid.affinity is not None}
     save_file(tensors, os.path.join(folder, file), metadata={HEADER: json.dumps(header)})
     return f"{Path(subfolder, file).as_posix()} [output]"
 
@@ -50,8 +51,14 @@ def load(name: str) -> Recording:
         header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
         if header.get("format") != FORMAT:
             raise ValueError(f'"{name}" was not written by Save Attention, or by a newer version of it.')
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
         grids = tuple(
-            Grid(grid["level"], tuple(grid["layers"]), file.get_tensor(f"maps.{grid['level']}"))
+            Grid(
+                grid["level"],
+                tuple(grid["layers"]),
+                tensors[f"maps.{grid['level']}"],
+                tensors.get(f"affinity.{grid['level']}"),
+            )
             for grid in header["grids"]
         )
     return Recording(

@@ -21,13 +21,12 @@ def heat_maps(recording: Recording, latent: int, size: tuple[int, int]) -> torch
     """
     layers = sum(len(grid.layers) for grid in recording.grids)
     mean = sum(
-        _upsampled(grid.maps[:, latent], recording.latent_size) * (len(grid.layers) / layers)
-        for grid in recording.grids
+        upsampled(grid.maps[:, latent], recording.latent_size) * (len(grid.layers) / layers) for grid in recording.grids
     )
-    return _upsampled(mean, size)
+    return upsampled(mean, size)
 
 
-def _upsampled(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def upsampled(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Maps ``(n, labels, h, w)`` in another size; bicubic weights can go below 0, probabilities cannot."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps

@@ -18,12 +18,14 @@ class Grid:
 
     ``maps`` is ``(steps, latents, labels, h, w)`` in float32 on the CPU: the attention probability of one token of the
     label, mean over its tokens, the heads, the layers named in ``layers`` and the model calls. ``level`` counts the
-    halvings of the latent's grid.
+    halvings of the latent's grid. ``affinity`` ``(latents, h * w, h * w)``, where it was recorded, is the probability
+    that a patch (second dimension) attends to another (third), mean over the same and the steps.
     """
 
     level: int
     layers: tuple[str, ...]
     maps: torch.Tensor
+    affinity: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from ..parsing.binding import Binding
-from .frame import Sum, box_of, grid_of
+from .frame import Box, Sum, box_of, grid_of
 from .maps import AttentionMaps, Grid, Recording
 from .probabilities import mean_probabilities
-from .rows import Area, membership
+from .rows import Area, Chunk, membership
 from .run import Attention, Call, Layer, Participant, Run
 from .steps import check_range, step_range
 from .targets import Target
@@ -42,7 +42,8 @@ class RecorderSettings:
     """What to record.
 
     ``keep_every`` is None for the mean over the steps from ``start`` to ``end`` (fractions of the run), or k to keep
-    every k-th of them; ``point`` is the (x, y) in 0..1 of the patch whose self-attention is recorded.
+    every k-th of them; ``point`` is the (x, y) in 0..1 of the patch whose self-attention is recorded; ``affinity``
+    whether that of all patches is, as its mean over the steps.
     """
 
     binding: Binding
@@ -52,6 +53,7 @@ class RecorderSettings:
     end: float
     keep_every: int | None
     point: tuple[float, float] | None
+    affinity: bool
     maps: AttentionMaps
 
     def check(self, layers: tuple[Layer, ...]) -> None:
@@ -76,10 +78,11 @@ class Recorder(Participant):
         self.run = run
         self.levels = chosen_levels(settings.resolution, run.layers, run.height, run.width)
         self.cross_layers = frozenset(layer for layer in run.layers if layer.level in self.levels)
-        self.self_layers = self.cross_layers if settings.point is not None else frozenset()
+        self.self_layers = self.cross_layers if settings.point is not None or settings.affinity else frozenset()
         self.steps = frozenset(step_range(settings.start, settings.end, run.steps)[:: settings.keep_every or 1])
         self.recorded: set[int] = set()
         self.sums: dict[tuple[int | None, int, str], Sum] = {}
+        self.affinities: dict[int, Sum] = {}
         self.groups: dict[tuple, torch.Tensor] = {}
         self.lock = threading.Lock()
 
@@ -93,25 +96,45 @@ class Recorder(Participant):
             self._add("cross", call.step, attention, found, chunk.cond.area)
 
     def observe_self(self, call: Call, attention: Attention) -> None:
-        height, width = attention.grid
-        if attention.q.shape[1] != height * width or attention.k.shape[1] != height * width:
+        patches = attention.grid[0] * attention.grid[1]
+        if attention.q.shape[1] != patches or attention.k.shape[1] != patches:
             raise ValueError(
                 f"Another node has tiled or merged the self-attention of layer {attention.layer.name}, as HyperTile "
-                "and Tome Patch Model do, so there is no telling what the point attends to. Record a coarser "
+                "and Tome Patch Model do, so there is no telling what a patch attends to. Record a coarser "
                 "resolution, or take that node off this model."
             )
+        for chunk in call.first_of(self.settings.binding.key):
+            if self.settings.point is not None:
+                self._observe_point(call, attention, chunk)
+            if self.settings.affinity:
+                self._observe_affinity(attention, chunk)
+
+    def _observe_point(self, call: Call, attention: Attention, chunk: Chunk) -> None:
+        height, width = attention.grid
         level = attention.layer.level
         grid = grid_of(self.run.height, self.run.width, level)
         x, y = self.settings.point
-        for chunk in call.first_of(self.settings.binding.key):
-            box = box_of(chunk.cond.area, grid, level)
-            row, column = min(int(y * grid[0]), grid[0] - 1) - box.top, min(int(x * grid[1]), grid[1] - 1) - box.left
-            if not (0 <= row < box.height and 0 <= column < box.width):
-                continue
-            query = row * height // box.height * width + column * width // box.width
-            q = attention.q[chunk.rows, query : query + 1]
-            found = mean_probabilities(q, attention.k[chunk.rows], attention.heads).transpose(1, 2)
-            self._add("self", call.step, attention, found, chunk.cond.area)
+        box = box_of(chunk.cond.area, grid, level)
+        row, column = min(int(y * grid[0]), grid[0] - 1) - box.top, min(int(x * grid[1]), grid[1] - 1) - box.left
+        if not (0 <= row < box.height and 0 <= column < box.width):
+            return
+        query = row * height // box.height * width + column * width // box.width
+        q = attention.q[chunk.rows, query : query + 1]
+        found = mean_probabilities(q, attention.k[chunk.rows], attention.heads).transpose(1, 2)
+        self._add("self", call.step, attention, found, chunk.cond.area)
+
+    def _observe_affinity(self, attention: Attention, chunk: Chunk) -> None:
+        level = attention.layer.level
+        grid = grid_of(self.run.height, self.run.width, level)
+        if chunk.cond.area is not None or attention.grid != grid:
+            raise ValueError(
+                "Affinity is recorded of whole pictures only, and the bound conditioning has an area, or another node "
+                f"has changed the grid of layer {attention.layer.name}. Switch affinity off, or take that node off."
+            )
+        found = mean_probabilities(attention.q[chunk.rows], attention.k[chunk.rows], attention.heads)
+        with self.lock:
+            patches = found.shape[-2:]
+            self.affinities.setdefault(level, Sum(tuple(patches))).add(found, Box(0, 0, *patches))
 
     def finish(self, latent: torch.Tensor) -> None:
         self.settings.maps.add(latent, self._problem() or self._recording())
@@ -157,6 +180,7 @@ class Recorder(Participant):
                 torch.stack(
                     [torch.cat([self.sums[step, level, kind].mean().cpu() for kind in kinds], dim=1) for step in kept]
                 ),
+                self.affinities[level].mean().cpu() if settings.affinity else None,
             )
             for level in sorted(self.levels)
         )

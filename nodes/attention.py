@@ -132,6 +132,15 @@ class SBRecordAttention(io.ComfyNode):
                     advanced=True,
                     tooltip="The point for self-attention: 0 is the top edge of the image, 1 the bottom edge.",
                 ),
+                io.Boolean.Input(
+                    "affinity",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "Also record how much all patches of the image attend to each other. Masks from Attention "
+                        "needs it for sharp outlines. Slower, and grows with the square of the resolution."
+                    ),
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -159,6 +168,7 @@ class SBRecordAttention(io.ComfyNode):
         self_attention,
         point_x,
         point_y,
+        affinity=False,
     ) -> io.NodeOutput:
         maps = AttentionMaps()
         settings = RecorderSettings(
@@ -169,6 +179,7 @@ class SBRecordAttention(io.ComfyNode):
             end=end,
             keep_every=keep_every if aggregation == "keep steps" else None,
             point=(point_x, point_y) if self_attention else None,
+            affinity=affinity,
             maps=maps,
         )
         return io.NodeOutput(with_technique(model, settings), maps)

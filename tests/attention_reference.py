@@ -94,6 +94,11 @@ class Reference:
         ]
         return torch.stack(found).mean(0)
 
+    def affinity(self, embedding, grid, calls=None) -> torch.Tensor:
+        """Mean self-attention ``(batch, N, N)`` over all layers on a grid and all calls."""
+        found = [self._softmax(q, k, heads) for _, heads, q, k in self._attentions("attn1", embedding, grid, calls)]
+        return torch.stack(found).mean(0)
+
     def _attentions(self, kind: str, embedding, grid, calls):
         for call in self.calls if calls is None else calls:
             rows = self.rows(call, embedding)
@@ -121,7 +126,18 @@ def sample(
 
 
 def record(
-    part, model, bound, *, record="entities", words="", resolution="all", start=0.0, end=1.0, keep=None, point=None
+    part,
+    model,
+    bound,
+    *,
+    record="entities",
+    words="",
+    resolution="all",
+    start=0.0,
+    end=1.0,
+    keep=None,
+    point=None,
+    affinity=False,
 ):
     """What Record Attention does: (recording MODEL, maps)."""
     aggregation = "keep steps" if keep else "mean over steps"
@@ -137,6 +153,7 @@ def record(
         keep or 1,
         point is not None,
         *(point or (0.5, 0.5)),
+        affinity,
     )
     return output.args
 

@@ -1,6 +1,7 @@
 """Recordings as values: found by their latent, upsampled, drawn, saved; and the nodes in whole graphs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -192,6 +193,8 @@ def test_files_hold_everything(part, maps, comfy):
 
     files = part("attention.files")
     made = recording(maps)
+    fine, coarse = made.grids
+    made = replace(made, grids=(fine, replace(coarse, affinity=torch.rand(2, 4, 4))))
     name = files.save(made, "some where/%year% maps")
     assert name.startswith("some where/20")
     assert name.endswith(" maps_00001_.attention.safetensors [output]")
@@ -202,6 +205,8 @@ def test_files_hold_everything(part, maps, comfy):
     for one, other in zip(loaded.grids, made.grids, strict=True):
         assert (one.level, one.layers) == (other.level, other.layers)
         assert torch.equal(one.maps, other.maps)
+    assert loaded.grids[0].affinity is None
+    assert torch.equal(loaded.grids[1].affinity, made.grids[1].affinity)
     for field in ("prompt", "labels", "entities", "latent_size", "cell", "steps", "sigmas"):
         assert getattr(loaded, field) == getattr(made, field)
     path = comfy.folder_paths.get_annotated_filepath(name)

@@ -342,9 +342,33 @@ def test_self_attention_of_a_point(comfy, part, sd1):
     assert torch.allclose(found.sum((-2, -1)), torch.ones(2))
 
 
-def test_self_attention_of_a_point_under_hypertile_is_refused(comfy, part, sd1):
+@pytest.mark.parametrize("keep", [None, 1])
+def test_affinity_of_all_patches(comfy, part, sd1, keep):
+    settings = {"affinity": True, "keep": keep, "start": 0.5}
+    recording, reference = recorded(comfy, part, sd1, settings=settings, size=(8, 12), batch=2, steps=4)
+    for grid in recording.grids[:2]:
+        cells = tuple(grid.maps.shape[-2:])
+        expected = reference.affinity(sd1.bound.embedding, cells, reference.calls[2:])
+        assert grid.affinity.shape == expected.shape
+        assert (grid.affinity.double() - expected).abs().max() < TOLERANCE * expected.max()
+    assert recording.labels == ("cat", "dog")
+
+
+def test_no_affinity_unless_asked_for(comfy, part, sd1):
+    recording, _ = recorded(comfy, part, sd1, size=(8, 8))
+    assert all(grid.affinity is None for grid in recording.grids)
+
+
+def test_affinity_of_a_part_of_the_picture_is_refused(comfy, part, sd1):
+    area = [[each, {**options, "area": (8, 8, 0, 0), "strength": 1.0}] for each, options in sd1.bound.conditioning]
+    with pytest.raises(ValueError, match="Affinity is recorded of whole pictures only.*Switch affinity off"):
+        recorded(comfy, part, sd1, positive=area, settings={"affinity": True}, size=(16, 16))
+
+
+@pytest.mark.parametrize("asked", [{"point": (0.5, 0.5)}, {"affinity": True}])
+def test_self_attention_under_hypertile_is_refused(comfy, part, sd1, asked):
     model = stock_nodes()["HyperTile"](sd1.model)[0]
-    model, _ = record(part, model, sd1.bound, resolution="latent", point=(0.5, 0.5))
+    model, _ = record(part, model, sd1.bound, resolution="latent", **asked)
     with pytest.raises(ValueError, match="tiled or merged the self-attention"):
         sample(comfy, model, sd1.bound.conditioning, sd1.negative)
 
