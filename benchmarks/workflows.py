@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from drafts import attention_masks, detected, segmented
 from host import node_classes, part, run_node
 
 FIELDS = {"model": "MODEL", "positive": "CONDITIONING", "binding": "SEMANTIC_BINDING"}
@@ -16,12 +17,18 @@ DEMO_MERGE: dict[str, Any] = {"end_tokens": {"end_tokens": "kept"}}
 
 @dataclass(frozen=True)
 class Workflow:
-    """What reaches the sampler, and the text encoder and binding it was made with."""
+    """What reaches the sampler, and the text encoder and binding it was made with.
+
+    ``draft`` samples a workflow from the noise of the final pictures, all steps or the first so many: latents (B, C, h,
+    w) and pictures (B, H, W, 3). ``begun`` are the latents to go on with, and the steps they have had.
+    """
 
     model: Any
     clip: Any
     positive: Any
     binding: Any
+    draft: Callable[..., tuple[Any, Any]] | None = None
+    begun: tuple[Any, int] | None = None
 
     def through(self, node_id: str, **inputs: Any) -> Workflow:
         """The workflow with one more node of the pack: it gets what it asks for and replaces what it returns."""
@@ -65,6 +72,17 @@ def guided(workflow: Workflow, loss: str, **changes: Any) -> Workflow:
     return workflow.through("SBAttentionGuidance", loss={"loss": loss, **widgets, **changes})
 
 
+def focused(workflow: Workflow) -> Workflow:
+    """Object-focused attention in the settings of the demo model."""
+    return modulated(workflow, object_focused_attention=True)
+
+
+def masked(workflow: Workflow) -> Workflow:
+    """Object-focused attention with fixed masks, in settings that suit the demo model."""
+    inputs = {"background": "sees no entity", "end_and_padding": "closed", "start": 0.0}
+    return workflow.through("SBObjectFocusedAttention", **inputs)
+
+
 def side_by_side(workflow: Workflow) -> Workflow:
     """The entities in boxes next to each other, in the order of the prompt: a layout that no prompt asked for."""
     binding, count = workflow.binding, len(workflow.binding.entities)
@@ -76,7 +94,7 @@ def side_by_side(workflow: Workflow) -> Workflow:
 GROUPS: dict[str, dict[str, Callable[[Workflow], Workflow]]] = {
     "modulation": {
         "self-attention temperature": lambda workflow: modulated(workflow, self_attention_temperature=True),
-        "object-focused attention": lambda workflow: modulated(workflow, object_focused_attention=True),
+        "object-focused attention": focused,
         "stage weights": lambda workflow: modulated(workflow, stage_weights=True),
         "attention modulation": lambda workflow: workflow.through("SBAttentionModulation", preset="demo model"),
         "attention modulation, preset paper": lambda workflow: workflow.through(
@@ -98,15 +116,20 @@ GROUPS: dict[str, dict[str, Callable[[Workflow], Workflow]]] = {
         "entropy loss": lambda workflow: guided(workflow, "entropy"),
         "layout": lambda workflow: guided(side_by_side(workflow), "layout"),
         "token and pixel losses": lambda workflow: guided(side_by_side(workflow), "token and pixel"),
-        "boxes, object-focused attention": lambda workflow: modulated(
-            side_by_side(workflow), object_focused_attention=True
-        ),
-        "boxes, layout and object-focused attention": lambda workflow: modulated(
-            guided(side_by_side(workflow), "layout"), object_focused_attention=True
+        "boxes, object-focused attention": lambda workflow: focused(side_by_side(workflow)),
+        "boxes, layout and object-focused attention": lambda workflow: focused(
+            guided(side_by_side(workflow), "layout")
         ),
         "token merge and Attend-and-Excite": lambda workflow: guided(merged(workflow), "attend and excite"),
         "structured conditioning": lambda workflow: workflow.through("SBStructuredConditioning"),
         "composed noise": lambda workflow: workflow.through("SBComposeNoise"),
+    },
+    "masks": {
+        "object-focused attention": focused,
+        "draft, masks from attention": lambda workflow: masked(attention_masks(workflow)[0]),
+        "draft, masks from attention and SAM": lambda workflow: masked(segmented(workflow)),
+        "draft, outlines of the shapes": lambda workflow: masked(detected(workflow)),
+        "masks from the first steps": lambda workflow: masked(attention_masks(workflow, steps=4)[0]),
     },
 }
 """Name and nodes of what is compared for one technique: its parts alone, and the whole in several settings."""

@@ -5,3 +5,4 @@ from comfy_api.latest import io
 Binding = io.Custom("SEMANTIC_BINDING")
 AttentionMaps = io.Custom("ATTENTION_MAPS")
 TokenLosses = io.Custom("TOKEN_LOSSES")
+Segmenter = io.Custom("SB_SEGMENTER")

@@ -42,3 +42,13 @@ class Excluded:
             words = (rest if known else line).replace(";", ",").split(",")
             found[label.strip() if known else ""] |= {word.strip() for word in words} - {""}
         return cls(*map(frozenset, found.values()))
+
+
+_DEFAULT = Excluded.parse(DEFAULT_EXCLUDED)
+
+
+def has_no_place(noun: str) -> bool:
+    """Whether a noun is by default abstract or a background, which no detector can point at, whatever is said of it."""
+    word = noun.split()[-1].lower() if noun.split() else ""
+    singular = f"{word.removesuffix('ies')}y" if word.endswith("ies") else word.removesuffix("s")
+    return not {word, singular}.isdisjoint(_DEFAULT.always | _DEFAULT.background)

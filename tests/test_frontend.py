@@ -385,6 +385,18 @@ def test_masks_and_focus_tell_what_they_do(browser, server, vue_nodes: bool) -> 
         assert page.complaints == []
 
 
+@pytest.mark.parametrize("name", ["Masks from attention", "Masks from boxes", "Assign a batch of masks"])
+def test_nodes_that_make_masks_tell_whose_they_are(browser, server, name: str) -> None:
+    graph = short_run(name, seed=17)
+    makers = ("SBMasksFromAttention", "SBMasksFromBoxes", "SBAssignMasks")
+    with frontend(browser, server.url) as page:
+        page.load(graph)
+        assert page.run()["end"] == "execution_success"
+        [told] = [page.panel(node["id"]) for node in graph["nodes"] if node["type"] in makers]
+        assert "circle: " in told and "square: " in told
+        assert page.complaints == []
+
+
 @RENDERERS
 def test_merging_and_optimising_tell_what_they_do(browser, server, vue_nodes: bool) -> None:
     graph = short_run(MERGED, seed=15 + vue_nodes)

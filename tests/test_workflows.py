@@ -5,22 +5,37 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from scenes import mobile_sam
+from tiny_detectors import write_grounding_dino
+
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 OWN_CHECKPOINT, OWN_SDXL = "Your own checkpoint", "Object binding on SDXL"
-RUNNING = [name for name in NAMES if name not in (OWN_CHECKPOINT, OWN_SDXL)]
-SHOWING = ("SaveImage", "SBPreviewAttention", "SBScoreBinding", "SBPreviewTokenLosses", "MaskPreview")
+WITH_SAM, WITH_DETECTOR = "Segment entities with SAM", "Detect and segment entities"
+RUNNING = [name for name in NAMES if name not in (OWN_CHECKPOINT, OWN_SDXL, WITH_SAM, WITH_DETECTOR)]
+SHOWING = (
+    "SaveImage",
+    "SBPreviewAttention",
+    "SBPreviewMasks",
+    "SBPreviewTokenLosses",
+    "SBScoreBinding",
+    "MaskPreview",
+)
 TELLING = (
     "SBScoreBinding",
     "SBSaveAttention",
     "SBAssignMask",
+    "SBAssignMasks",
+    "SBMasksFromAttention",
+    "SBMasksFromBoxes",
     "SBObjectFocusedAttention",
     "SBTokenMerge",
     "SBTokenOptimization",
@@ -160,7 +175,7 @@ def test_comfyui_lists_and_serves_them_as_templates(server) -> None:
 
 
 def test_every_node_is_in_a_workflow_that_runs(pack_nodes: dict) -> None:
-    used = {node["class_type"] for name in RUNNING for node in api(name).values()}
+    used = {node["class_type"] for name in (*RUNNING, WITH_SAM, WITH_DETECTOR) for node in api(name).values()}
     assert set(pack_nodes) <= used
 
 
@@ -182,6 +197,36 @@ def pack_nodes(server) -> dict:
     }
     assert nodes
     return nodes
+
+
+@pytest.fixture
+def models(comfy) -> Path:
+    """The folder of ComfyUI's models, with MobileSAM and a small random Grounding DINO in it."""
+    folder = comfy.base / "models"
+    (folder / "sams").mkdir(parents=True, exist_ok=True)
+    shutil.copy(mobile_sam(), folder / "sams" / "mobile_sam.pt")
+    write_grounding_dino(folder / "grounding-dino" / "tiny")
+    comfy.folder_paths.filename_list_cache.clear()
+    return folder
+
+
+@pytest.mark.parametrize("name", [WITH_SAM, WITH_DETECTOR])
+def test_the_templates_that_need_models_run_with_them(models, run_graph, name: str) -> None:
+    graph = api(name)
+    for node in graph.values():
+        match node["class_type"]:
+            case "SBDetectEntities":
+                node["inputs"] |= {"model": "tiny", "box_threshold": 0.0, "text_threshold": 0.0}
+            case "EmptyLatentImage":
+                node["inputs"] |= {"width": 192, "height": 128, "batch_size": 1}
+            case "KSampler":
+                node["inputs"]["steps"] = 4
+    run = run_graph(graph)
+    for node_id, node in graph.items():
+        if node["class_type"] in ("SBLoadSAM", "SBSegmentEntities", "SBDetectEntities"):
+            assert run.outputs[node_id]["text"][0]
+        if node["class_type"] in SHOWING:
+            assert run.outputs[node_id]["images"]
 
 
 @pytest.mark.parametrize(
