@@ -245,7 +245,7 @@ class WithRegions(Method):
         if not found:
             raise ValueError(
                 f"{self.name} draws entities into their regions, and no entity of the BINDING has one. Give them masks "
-                "with Assign Mask."
+                "or boxes: with Assign Mask, Masks from Boxes, or another node of entity masks."
             )
         return found
 
