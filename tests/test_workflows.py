@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -203,8 +202,10 @@ def pack_nodes(server) -> dict:
 def models(comfy) -> Path:
     """The folder of ComfyUI's models, with MobileSAM and a small random Grounding DINO in it."""
     folder = comfy.base / "models"
-    (folder / "sams").mkdir(parents=True, exist_ok=True)
-    shutil.copy(mobile_sam(), folder / "sams" / "mobile_sam.pt")
+    weights = folder / "sams" / "mobile_sam.pt"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    if not weights.exists():
+        weights.symlink_to(mobile_sam())
     write_grounding_dino(folder / "grounding-dino" / "tiny")
     comfy.folder_paths.filename_list_cache.clear()
     return folder
