@@ -129,9 +129,11 @@ class _Objective:
         return 1 + sigma**2
 
     def nouns(self) -> list[tuple[int, ...]]:
-        """The rows of each noun; where tokens are merged, that of the composite."""
-        rows = [self.binding.positions([entity.noun]) for entity in self.method.entities(self.binding)]
-        return [each[:1] for each in rows] if self.binding.key in self.run.merged else rows
+        """The rows of each noun; where its entity's tokens are merged, that of the composite."""
+        merged = self.binding.key in self.run.merged
+        entities = self.method.entities(self.binding)
+        rows = [self.binding.positions([entity.noun]) for entity in entities]
+        return [each[:1] if merged and len(of.phrases) > 1 else each for each, of in zip(rows, entities, strict=True)]
 
     def regions(self, attended: Attended, layer: Layer) -> torch.Tensor:
         """``(B, S, N)``: how much of each of a layer's patches lies in each entity's region."""

@@ -165,3 +165,22 @@ def test_what_the_node_says(sd1, part):
     node = part("nodes.guidance").SBAttentionGuidance
     out = node.execute(sd1.model, sd1.binding.with_entity("dog", box=None), widgets("layout"))
     assert out.ui["text"] == ("layout guidance: cat",)
+
+
+def test_nouns_that_were_not_merged_keep_all_their_pieces(part, tiny):
+    from types import SimpleNamespace
+
+    from attention_reference import bind
+
+    binding = bind(part, tiny("sd1").clip, "a red cat and an axolotl", "cat: red | axolotl").binding
+    whole = [binding.positions([entity.noun]) for entity in binding.entities]
+    assert len(whole[1]) > 1
+    method = SimpleNamespace(entities=lambda binding: binding.entities)
+
+    def rows(merged):
+        run = SimpleNamespace(merged=merged)
+        objective = SimpleNamespace(binding=binding, run=run, method=method)
+        return part("attention.guidance_methods")._Objective.nouns(objective)
+
+    assert rows(frozenset()) == whole
+    assert rows(frozenset({binding.key})) == [whole[0][:1], whole[1]]
