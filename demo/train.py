@@ -12,48 +12,57 @@ import os
 import subprocess
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Stage(NamedTuple):
+    """A stage's module in this folder, its training time in seconds, and whether several processes share it."""
+
+    module: str
+    seconds: float = 0.0
+    parallel: bool = False
+
 
 STAGES = {
-    "vae": "train_vae",
-    "latents": "train_latents",
-    "text": "train_text",
-    "unet": "train_unet",
-    "export": "export",
-    "measure": "measure",
+    "vae": Stage("train_vae", 390.0, parallel=True),
+    "latents": Stage("train_latents", parallel=True),
+    "text": Stage("train_text", 600.0),
+    "unet": Stage("train_unet", 5100.0, parallel=True),
+    "export": Stage("export"),
+    "measure": Stage("measure", 1800.0, parallel=True),
 }
-"""Modules of the stages by name, in their order."""
+"""By name, in their order."""
 
-PARALLEL_STAGES = ("vae", "latents", "unet", "measure")
-DEFAULT_SECONDS = {"vae": 390.0, "latents": 0.0, "text": 600.0, "unet": 5100.0, "export": 0.0, "measure": 1800.0}
 MALLOC_SETTINGS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
 """glibc keeps freed memory: without this, returning and faulting in large blocks takes much of each step."""
 
 PACKAGE = "semantic_binding"
 
 
-def stage_module(stage: str) -> types.ModuleType:
-    """The module of a stage, imported as part of the package though this file runs as a script."""
+def demo_module(name: str) -> types.ModuleType:
+    """A module of this folder, imported as part of the package though this file runs as a script."""
     if PACKAGE not in sys.modules:
         package = types.ModuleType(PACKAGE)
         package.__path__ = [str(Path(__file__).resolve().parents[1])]
         sys.modules[PACKAGE] = package
-    return importlib.import_module(f"{PACKAGE}.demo.{stage}")
+    return importlib.import_module(f"{PACKAGE}.demo.{name}")
 
 
-def run_stage(stage: str, arguments: argparse.Namespace) -> None:
+def run_stage(stage: Stage, arguments: argparse.Namespace) -> None:
     """Run a stage in this process, as one of `arguments.ranks`."""
-    stage_module("networks").find_comfyui(arguments.comfyui)
-    ranks = stage_module("parallel").join(arguments.rank, arguments.ranks, arguments.port)
-    seconds = arguments.seconds if arguments.seconds is not None else DEFAULT_SECONDS[stage]
-    stage_module(STAGES[stage]).train(ranks, arguments.out, seconds)
+    demo_module("networks").find_comfyui(arguments.comfyui)
+    ranks = demo_module("parallel").join(arguments.rank, arguments.ranks, arguments.port)
+    seconds = arguments.seconds if arguments.seconds is not None else stage.seconds
+    demo_module(stage.module).train(ranks, arguments.out, seconds)
 
 
-def launch_stage(stage: str, arguments: argparse.Namespace) -> None:
+def launch_stage(name: str, stage: Stage, arguments: argparse.Namespace) -> None:
     """Run a stage in processes of its own and wait for them."""
-    count = arguments.ranks if stage in PARALLEL_STAGES else 1
-    command = [sys.executable, __file__, "--comfyui", arguments.comfyui, "--out", arguments.out, "--ranks", count]
-    command += ["--stage", stage, "--port", arguments.port]
+    count = arguments.ranks if stage.parallel else 1
+    command = [sys.executable, sys.argv[0], "--comfyui", arguments.comfyui, "--out", arguments.out, "--ranks", count]
+    command += ["--stage", name, "--port", arguments.port]
     if arguments.seconds is not None:
         command += ["--seconds", arguments.seconds]
     environment = {**os.environ, **MALLOC_SETTINGS, "OMP_NUM_THREADS": "1"}
@@ -62,15 +71,15 @@ def launch_stage(stage: str, arguments: argparse.Namespace) -> None:
     ]
     failed = [process.returncode for process in processes if process.wait() != 0]
     if failed:
-        raise SystemExit(f"stage {stage} failed with exit status {failed[0]}")
+        raise SystemExit(f"stage {name} failed with exit status {failed[0]}")
 
 
-def main() -> None:
+def main(about: str, stages: Mapping[str, Stage]) -> None:
     """Read the command line and run one stage or all of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comfyui", type=Path, required=True, help="folder of ComfyUI, whose networks are trained")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the finished model")
-    parser.add_argument("--stage", choices=STAGES, help="run this stage only")
+    parser.add_argument("--stage", choices=stages, help="run this stage only")
     parser.add_argument("--seconds", type=float, help="training time of the stage, instead of its default")
     parser.add_argument("--ranks", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--rank", type=int, help="number of this process (set by the launcher)")
@@ -79,11 +88,11 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if arguments.rank is not None:
-        run_stage(arguments.stage, arguments)
+        run_stage(stages[arguments.stage], arguments)
         return
-    for stage in [arguments.stage] if arguments.stage else STAGES:
-        launch_stage(stage, arguments)
+    for name in [arguments.stage] if arguments.stage else stages:
+        launch_stage(name, stages[name], arguments)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, STAGES)
