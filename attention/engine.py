@@ -27,6 +27,7 @@ from .patching import edited, patched
 from .rows import bound_conds, chunks_of, negative_slots
 from .run import Call, Evaluation, Participant, Run, Technique
 from .steps import step_of
+from .subjects import check_given
 
 KEY = "semantic_binding"
 
@@ -74,6 +75,7 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     model = guider.model_patcher
     techniques = original["transformer_options"][KEY]
     bound = [cond for cond in chain(*guider.conds.values()) if cond.get(CONDITIONING_KEY)]
+    check_given(bound, techniques)
     run = Run(
         layers=layers_of(model),
         sigmas=tuple(sigmas.tolist()),

@@ -203,9 +203,12 @@ class Focus(Participant):
     def _penalties(self, *columns) -> torch.Tensor:
         if columns not in self.penalties:
             length, context_rows, count, device = columns
-            table = penalties(self.roles, len(self.settings.owners), length, self.settings)
-            self.penalties[columns] = over_columns(table, context_rows, count).to(device)
+            self.penalties[columns] = over_columns(self.table(length), context_rows, count).to(device)
         return self.penalties[columns]
+
+    def table(self, length: int) -> torch.Tensor:
+        """What patches pay, as ``penalties`` has it."""
+        return penalties(self.roles, len(self.settings.owners), length, self.settings)
 
 
 def _columns(call: Call, attention: Attention, chunk: Chunk) -> tuple[int, int, int, torch.device]:

@@ -70,6 +70,15 @@ def _unit_moments(shape: str) -> tuple[float, float, float]:
 _MOMENTS = {shape: _unit_moments(shape) for shape in SHAPES}
 
 
+def placed(mask: np.ndarray, shape: str) -> tuple[float, float, float]:
+    """Where an outline lies that has the mask's (H, W) centre and area: its own centre (x, y) and its radius, in
+    pixels from the picture's corner."""
+    rows, columns = np.nonzero(mask)
+    unit_area, unit_x, unit_y = _MOMENTS[shape]
+    radius = float(np.sqrt(len(rows) / unit_area))
+    return float(columns.mean() + 0.5 - unit_x * radius), float(rows.mean() + 0.5 - unit_y * radius), radius
+
+
 def fit_shapes(mask: np.ndarray) -> dict[str, float]:
     """Intersection over union of a mask (H, W) with each outline at the mask's centre and area."""
     rows, columns = np.nonzero(mask)

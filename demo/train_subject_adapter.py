@@ -1,0 +1,196 @@
+"""Stage 3 of the subject adapter: image encoder, fusion and UNet by FastComposer's losses.
+
+Half of the pictures count on their subjects alone, and rows of subjects are to be looked at from where these are.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..subjects.fusion import FusionHead
+from .architecture import TEXT_CONFIG, TEXT_PREFIX, TOKEN_IDS_KEY, TOKEN_ROWS_KEY, UNET_PREFIX
+from .captions import OPENING_PROBABILITY, OPENINGS, join, with_article
+from .diffusion import alphas_cumulative, loss_weights, spread_timesteps
+from .loader import read_weights
+from .muon import Muon
+from .networks import build_unet
+from .parallel import Clock, Ranks, learning_rate_factor, save_atomically
+from .subject_losses import WatchedAttention, localisation_loss
+from .subject_networks import SubjectEncoder
+from .subject_world import Subject, reference
+from .text import PAD_TO, TextEncoder, load_vocabulary, words_of
+from .train_subject_scenes import MOST_THINGS
+from .train_unet import split_parameters, update_average
+from .world import Thing
+
+UNET_RATE, ENCODER_RATE, FUSION_RATE = 6e-4, 3e-4, 1e-3
+BATCH = 16
+"""Pictures per step and process."""
+
+CAPTION_DROP_PROBABILITY = 0.12
+CUT_OUT_PROBABILITY = 0.5
+SUBJECTS_ALONE_PROBABILITY = 0.5
+LOCALISATION_WEIGHT = 0.01
+"""The published code's default; its script for faces has 0.001."""
+
+SAVE_EVERY = 100
+
+
+class Scenes:
+    """All cached scenes: latents, masks ``(N, 2, 16, 16)``, things and their subjects."""
+
+    def __init__(self, folder: Path):
+        parts = [torch.load(path, weights_only=True) for path in sorted(folder.glob("scenes.?.pt"))]
+        self.latents = torch.cat([part["latents"] for part in parts])
+        self.masks = torch.cat([part["masks"] for part in parts])
+        scenes = [scene for part in parts for scene in part["scenes"]]
+        self.things = [tuple(Thing(*values) for values in things) for things, _ in scenes]
+        self.subjects = [tuple(None if each is None else Subject(*each) for each in found) for _, found in scenes]
+
+
+def text_encoder() -> TextEncoder:
+    """The demo model's, frozen."""
+    weights, encoder = read_weights(), TextEncoder(load_vocabulary())
+    if encoder.vocabulary.token_ids != weights[TOKEN_IDS_KEY].tolist():
+        raise ValueError("The demo model's words are others than those of demo/text.py.")
+    state = {"token_rows.weight": weights[TOKEN_ROWS_KEY]}
+    state |= {
+        f"text_model.{name.removeprefix(TEXT_PREFIX)}": value
+        for name, value in weights.items()
+        if name.startswith(TEXT_PREFIX)
+    }
+    encoder.load_state_dict(state)
+    return encoder.requires_grad_(False)
+
+
+def trained_unet() -> torch.nn.Module:
+    """The demo model's."""
+    unet = build_unet()
+    weights = read_weights()
+    unet.load_state_dict(
+        {name.removeprefix(UNET_PREFIX): value for name, value in weights.items() if name.startswith(UNET_PREFIX)}
+    )
+    return unet
+
+
+def fresh_fusion(encoder: TextEncoder) -> FusionHead:
+    """A fusion head whose rows have the statistics of the text encoder's."""
+    width = TEXT_CONFIG["hidden_size"]
+    fusion = FusionHead(width, (width, width)).requires_grad_(True)
+    fusion.layer_norm.load_state_dict(encoder.text_model.final_layer_norm.state_dict())
+    return fusion
+
+
+def sample_caption(rng: np.random.Generator, things, subjects) -> tuple[str, list[int]]:
+    """A caption of the things in any order, subjects by their noun alone; and of each thing the row of its noun."""
+    order = rng.permutation(len(things))
+    opening = str(rng.choice(OPENINGS)) if rng.random() < OPENING_PROBABILITY else ""
+    phrases = [
+        with_article(things[i].shape if subjects[i] is not None else f"{things[i].colour} {things[i].shape}")
+        for i in order
+    ]
+    caption = opening + join(phrases)
+    words = words_of(caption)
+    return caption, [1 + words.index(thing.shape) for thing in things]
+
+
+class Batch:
+    """Captions, noun rows and references of some scenes. ``rows`` and ``valid`` are ``(B, 2)``; ``pictures`` are of all
+    subjects in the order of ``valid``."""
+
+    def __init__(self, rng: np.random.Generator, scenes: Scenes, chosen: np.ndarray):
+        self.captions: list[str] = []
+        self.rows = torch.zeros(len(chosen), MOST_THINGS, dtype=torch.long)
+        self.valid = torch.zeros(len(chosen), MOST_THINGS)
+        pictures = []
+        for item, index in enumerate(chosen):
+            things, subjects = scenes.things[index], scenes.subjects[index]
+            caption, rows = sample_caption(rng, things, subjects)
+            if rng.random() < CAPTION_DROP_PROBABILITY:
+                self.captions.append("")
+                continue
+            self.captions.append(caption)
+            for place, (row, subject) in enumerate(zip(rows, subjects, strict=True)):
+                if subject is not None:
+                    self.rows[item, place], self.valid[item, place] = row, 1.0
+                    pictures.append(reference(rng, subject, cut_out=rng.random() < CUT_OUT_PROBABILITY))
+        self.pictures = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def fused_contexts(batch: Batch, text: TextEncoder, encoder: SubjectEncoder, fusion: FusionHead) -> torch.Tensor:
+    """Context rows (B, 77, D), those of subjects fused with their pictures."""
+    contexts = text.encode(batch.captions)
+    items, places = batch.valid.nonzero(as_tuple=True)
+    rows = batch.rows[items, places]
+    fused = fusion(contexts[items, rows], encoder(batch.pictures).float())
+    return contexts.index_put((items, rows), fused)
+
+
+def train(ranks: Ranks, folder: Path, budget: float, seed: int = 23) -> None:
+    """Train for `budget` seconds; the result, averaged weights of the three networks, is `adapter.pt` in `folder`."""
+    finished = folder / "adapter.pt"
+    if finished.exists():
+        return
+    torch.manual_seed(seed)
+    scenes, text, unet, encoder = Scenes(folder), text_encoder(), trained_unet(), SubjectEncoder()
+    encoder.load_state_dict(torch.load(folder / "encoder.pt", weights_only=True))
+    fusion = fresh_fusion(text)
+    ranks.broadcast(fusion)
+    matrices, others = split_parameters(unet)
+    optimisers = (
+        Muon(matrices, UNET_RATE),
+        torch.optim.AdamW(others, UNET_RATE, betas=(0.9, 0.99), weight_decay=0.0),
+        torch.optim.AdamW(encoder.parameters(), ENCODER_RATE, betas=(0.9, 0.99), weight_decay=0.0),
+        torch.optim.AdamW(fusion.parameters(), FUSION_RATE, betas=(0.9, 0.99), weight_decay=0.0),
+    )
+    rates = (UNET_RATE, UNET_RATE, ENCODER_RATE, FUSION_RATE)
+    modules = {"unet": unet, "image_encoder": encoder.clip, "postfuse_module": fusion}
+    names = {f"{part}.{name}": each for part, module in modules.items() for name, each in module.named_parameters()}
+    average = {name: parameter.detach().clone() for name, parameter in names.items()}
+    rng = np.random.default_rng((seed, ranks.rank))
+    torch.manual_seed(seed + ranks.rank)
+    alphas = alphas_cumulative()
+    weights = loss_weights(alphas)
+    clock, progress, step, losses, located = Clock(budget), 0.0, 0, [], []
+    while progress < 1.0:
+        chosen = rng.choice(len(scenes.things), BATCH, replace=False)
+        batch = Batch(rng, scenes, chosen)
+        clean, masks = scenes.latents[chosen].float(), scenes.masks[chosen].float()
+        timesteps = spread_timesteps(BATCH)
+        noise = torch.randn_like(clean)
+        signal = alphas[timesteps].view(-1, 1, 1, 1)
+        noisy = signal.sqrt() * clean + (1.0 - signal).sqrt() * noise
+        watched = WatchedAttention(batch.rows, PAD_TO)
+        with torch.autocast("cpu", torch.bfloat16):
+            contexts = fused_contexts(batch, text, encoder, fusion)
+            predicted = unet(
+                noisy, timesteps, context=contexts, transformer_options={"optimized_attention_override": watched}
+            )
+        error = (predicted.float() - noise).square().mean(1)
+        alone = (batch.valid.any(1) & torch.from_numpy(rng.random(BATCH) < SUBJECTS_ALONE_PROBABILITY)).float()
+        union = (masks * batch.valid[..., None, None]).amax(1)
+        counted = torch.lerp(torch.ones_like(union), union, alone[:, None, None])
+        noise_loss = (weights[timesteps] * (error * counted).sum((1, 2)) / counted.sum((1, 2)).clamp(min=1.0)).mean()
+        location = localisation_loss(watched.seen, masks, batch.valid)
+        for parameter in names.values():
+            parameter.grad = None
+        (noise_loss + LOCALISATION_WEIGHT * location).backward()
+        progress = ranks.average([parameter.grad for parameter in names.values()], clock.progress)
+        torch.nn.utils.clip_grad_norm_(list(names.values()), 1.0)
+        for optimiser, rate in zip(optimisers, rates, strict=True):
+            optimiser.param_groups[0]["lr"] = rate * learning_rate_factor(progress, step)
+            optimiser.step()
+        update_average(list(average.values()), list(names.values()), step)
+        losses.append(float(noise_loss.detach()))
+        located.append(float(location.detach()))
+        step += 1
+        if ranks.first and step % 50 == 0:
+            told = (step, np.mean(losses[-50:]), np.mean(located[-50:]), budget - clock.spent)
+            logging.info("adapter step %d: loss %.4f, localisation %.4f, %.0f s left", *told)
+        if ranks.first and step % SAVE_EVERY == 0:
+            save_atomically(average, folder / "adapter.latest.pt")
+    if ranks.first:
+        save_atomically(average, finished)
+    ranks.barrier()

@@ -1,0 +1,154 @@
+"""Subjects of the demo world: how they are drawn, found again and told apart; and the training of their adapter."""
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def world(part):
+    return part("demo.subject_world")
+
+
+@pytest.fixture(scope="module")
+def identity(part):
+    return part("evaluation.identity")
+
+
+def alone(world, subject, seed=0):
+    """A scene of one subject, and its picture."""
+    rng = np.random.default_rng(seed)
+    thing = world.Thing(subject.shape, "", None, 0.0, 0.0, 1.0)
+    scene = world.SubjectScene(world.place(rng, (thing,)), (subject,), (0.6, 0.6, 0.6))
+    return scene, world.render(scene)
+
+
+def test_subjects_have_colours_without_a_name(world, part):
+    rng, palette = np.random.default_rng(0), part("demo.world").palette_rgb
+    named = [palette(name) for name in part("demo.world").PALETTE]
+    subjects = [world.sample_subject(rng) for _ in range(200)]
+    assert {subject.fill for subject in subjects} == set(world.FILLS)
+    for subject in subjects:
+        first, second = map(np.asarray, subject.colours)
+        if subject.fill == "plain":
+            assert min(np.linalg.norm(first - each) for each in named) >= world.APART
+        else:
+            assert np.linalg.norm(first - second) >= 2 * world.APART
+
+
+def test_a_two_tone_fill_has_each_colour_on_its_side(world):
+    red, blue = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
+    fill = world.filled(world.Subject("square", "two-tone", (red, blue), 0.0), 32, 32, 20, 64)
+    assert (fill[:, :32] == red).all() and (fill[:, 32:] == blue).all()
+    turned = world.filled(world.Subject("square", "two-tone", (red, blue), 90.0), 32, 32, 20, 64)
+    assert (turned[:32] == red).all() and (turned[32:] == blue).all()
+    stripes = world.filled(world.Subject("square", "stripes", (red, blue), 0.0), 32, 32, 20, 64)
+    changes = np.flatnonzero((np.diff(stripes[0], axis=0) != 0).any(1))
+    assert np.allclose(np.diff(changes), 20 * world.STRIPE_WIDTH, atol=1)
+    assert (stripes == stripes[:1]).all()
+
+
+def test_coverage_is_that_of_the_picture(world):
+    scene, picture = alone(world, world.Subject("heart", "plain", ((1.0, 0.0, 1.0),) * 2, 0.0))
+    covered = world.coverage(scene.things[0], 16)
+    drawn = (np.abs(picture - 0.6).max(2) > 0.2).reshape(16, 8, 16, 8).mean((1, 3))
+    assert np.abs(covered - drawn).max() < 0.15
+    assert abs(covered.mean() - drawn.mean()) < 0.005
+
+
+def test_drawn_subjects_are_found_and_told_from_others(world, identity):
+    rng = np.random.default_rng(1)
+    found = best = shared = 0
+    for seed in range(60):
+        subject = world.sample_subject(rng)
+        _, picture = alone(world, subject, seed)
+        shape = identity.one_of(identity.shapes_in(picture), subject.shape)
+        if shape is None:
+            continue
+        found += 1
+        others = [world.sample_subject(rng, subject.shape) for _ in range(23)]
+        best += identity.place_among(picture, shape, subject, others) == 0
+        shared += identity.share_of_other(picture, shape, subject, world.sample_subject(rng)) > 0.05
+    assert found >= 58
+    assert best >= found - 1
+    assert shared <= 1
+
+
+def test_another_fill_in_the_shape_is_told(world, identity):
+    red, blue, green, white = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 1.0, 0.0)
+    own = world.Subject("circle", "two-tone", (red, blue), 0.0)
+    other = world.Subject("square", "two-tone", (green, white), 0.0)
+    _, picture = alone(world, world.Subject("circle", "two-tone", (green, blue), 0.0))
+    [shape] = identity.shapes_in(picture)
+    assert shape.name == "circle"
+    assert identity.share_of_other(picture, shape, own, other) == pytest.approx(0.5, abs=0.05)
+    assert identity.fill_error(picture, shape, own) > 0.4
+    assert identity.place_among(picture, shape, own, [world.Subject("circle", "two-tone", (green, blue), 0.0)]) == 1
+    assert identity.one_of([shape, shape], "circle") is None
+
+
+def test_balanced_attention(part):
+    """methods.md, C.9.1."""
+    balanced = part("demo.subject_losses").balanced
+    attention = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    assert balanced(attention, torch.tensor([0.0, 0.0, 1.0, 1.0])).item() == pytest.approx(-0.199999, abs=1e-6)
+    soft = torch.tensor([0.25, 0.75, 1.0, 0.0])
+    assert balanced(attention, soft).item() == pytest.approx(0.025, abs=1e-5)
+    assert balanced(attention / 0.4, torch.tensor([0.0, 0.0, 1.0, 1.0])).item() == pytest.approx(-0.499998, abs=2e-5)
+
+
+def test_localisation_loss_entry_by_entry(part):
+    losses = part("demo.subject_losses")
+    generator = torch.Generator().manual_seed(0)
+    seen = [torch.rand(2, 3, cells, 2, generator=generator) for cells in (256, 64, 16)]
+    masks = torch.rand(2, 2, 16, 16, generator=generator)
+    valid = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    layers = []
+    for attention in seen[:2]:
+        side = int(attention.shape[2] ** 0.5)
+        found = []
+        for item, subject in ((0, 0), (1, 0), (1, 1)):
+            mask = masks[item, subject].reshape(side, 16 // side, side, 16 // side).mean((1, 3)).flatten()
+            heads = []
+            for head in range(3):
+                values = attention[item, head, :, subject]
+                on = sum(float(v * m) for v, m in zip(values, mask, strict=True)) / (float(mask.sum()) + 1e-5)
+                off = sum(float(v * (1 - m)) for v, m in zip(values, mask, strict=True))
+                heads.append(off / (float((1 - mask).sum()) + 1e-5) - on)
+            found.append(sum(heads) / 3)
+        layers.append(sum(found) / 3)
+    assert losses.localisation_loss(seen, masks, valid).item() == pytest.approx(sum(layers) / 2, abs=1e-6)
+
+
+def test_watched_attention_is_attention(part):
+    watched_class = part("demo.subject_losses").WatchedAttention
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, n, 32, generator=generator) for n in (9, 77, 77))
+    watched = watched_class(torch.tensor([[3, 5], [1, 0]]), 77)
+    heads = [each.unflatten(-1, (4, 8)).transpose(1, 2) for each in (q, k, v)]
+    expected = torch.nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    assert torch.allclose(watched(None, q, k, v, 4), expected, atol=1e-6)
+    weights = (heads[0] @ heads[1].transpose(-1, -2) / 8**0.5).softmax(-1)
+    assert torch.allclose(watched.seen[0][1, :, :, 0], weights[1, :, :, 1])
+    watched(None, q, q, q, 4)
+    assert len(watched.seen) == 1, "self-attention is not kept"
+
+
+@pytest.mark.slow
+def test_the_stages_lead_to_an_adapter_that_loads(part, comfy, tmp_path, monkeypatch):
+    ranks, scenes = part("demo.parallel").Ranks(0, 1), part("demo.train_subject_scenes")
+    monkeypatch.setattr(scenes, "SCENES", 25)
+    stages = ("train_subject_scenes", "train_subject_encoder", "train_subject_adapter", "export_subjects")
+    with torch.inference_mode(False), torch.enable_grad():
+        for stage in stages:
+            part(f"demo.{stage}").train(ranks, tmp_path, 3.0)
+    trained = torch.load(tmp_path / "adapter.pt", weights_only=True)
+    before = part("demo.train_subject_adapter").trained_unet().state_dict()
+    moved = [name for name, value in before.items() if not torch.equal(trained[f"unet.{name}"], value)]
+    assert len(moved) > 0.9 * len(before)
+    checkpoint = part("subjects.checkpoint")
+    read = checkpoint.read(tmp_path / "subjects.safetensors")
+    adapter = part("subjects.adapter").build(read, "subjects")
+    assert adapter.width == 128 and not read.unknown
+    model = part("subjects.unet").with_unet(part("demo.loader").load_model(), read, adapter.width)
+    assert len(model.patches) == len(before)
