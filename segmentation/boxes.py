@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..attention.patches import region
 from ..parsing.binding import Binding, Entity
 
 Box = tuple[float, float, float, float]
@@ -169,14 +170,9 @@ def dealt(found: Sequence[Labelled], entities: Sequence[Entity]) -> dict[str, li
 
 def rectangles(boxes: Iterable[Box], size: tuple[int, int]) -> torch.Tensor:
     """``(h, w)``: the part of each cell of a grid that lies in a box, of several boxes in that which has most of it."""
-
-    def inside(start: float, end: float, count: int) -> torch.Tensor:
-        edges = torch.arange(count + 1.0)
-        return (edges[1:].clamp(max=end * count) - edges[:-1].clamp(min=start * count)).clamp(0, 1)
-
     covered = torch.zeros(size)
-    for left, top, right, bottom in boxes:
-        covered = torch.maximum(covered, inside(top, bottom, size[0])[:, None] * inside(left, right, size[1]))
+    for box in boxes:
+        covered = torch.maximum(covered, region(None, box, size)[0])
     return covered
 
 
