@@ -2,7 +2,7 @@
 
 Cross-attention says where an entity is, coarsely. Self-attention says which patches belong together: multiplied by a
 power of it, each patch gets the attention of the patches that it looks at itself, and masks get outlines (Dataset
-Diffusion, Nguyen et al., NeurIPS 2023, arXiv 2309.14303, equation 5). Own choices: maps of several grids are averaged
+Diffusion, Nguyen et al., NeurIPS 2023, arXiv 2309.14303). Own choices: maps of several grids are averaged
 after this step, layers by number; what a patch belongs to can also be found by Otsu's threshold or by the highest map.
 """
 
