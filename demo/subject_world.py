@@ -11,13 +11,15 @@ from .architecture import IMAGE_SIZE, SHAPES
 from .world import PALETTE, Thing, paint, palette_rgb, place, sample_background, sample_colour, signed_distance
 
 FILLS = ("two-tone", "stripes", "plain")
-ANGLES = (0.0, 45.0, 90.0, 135.0)
-STRIPE_WIDTH = 0.45
-"""In radii; a period is twice as wide."""
+ANGLES = (0.0, 90.0)
+STRIPE_WIDTH = 0.8
+"""In radii; a period is twice as wide. The autoencoder does not keep stripes half as wide."""
 
-SATURATION_RANGE, VALUE_RANGE = (0.45, 1.0), (0.35, 1.0)
+SATURATION_RANGE, VALUE_RANGE = (0.7, 1.0), (0.6, 1.0)
+"""Of plain colours."""
+
 APART = 0.35
-"""How far two colours of a subject, or its plain colour and those with a name, are apart in RGB at least."""
+"""How far a plain colour is from those with a name in RGB at least; half of what two colours of one subject are."""
 
 REFERENCE_SIZE = 64
 REFERENCE_RADIUS = (18.0, 27.0)
@@ -31,7 +33,7 @@ SUBJECT_PROBABILITY = 0.8
 @dataclass(frozen=True)
 class Subject:
     """A shape with a fill: one of ``FILLS``, two colours (RGB in 0..1; a plain one has the first), and the angle in
-    degrees of the line or stripes."""
+    degrees across the line or stripes."""
 
     shape: str
     fill: str
@@ -48,26 +50,31 @@ class SubjectScene:
     background: tuple[float, float, float]
 
 
-def _colour(rng: np.random.Generator) -> tuple[float, float, float]:
-    return colorsys.hsv_to_rgb(rng.random(), rng.uniform(*SATURATION_RANGE), rng.uniform(*VALUE_RANGE))
-
-
 def _distance(a, b) -> float:
     return float(np.linalg.norm(np.subtract(a, b)))
 
 
-def sample_subject(rng: np.random.Generator, shape: str | None = None) -> Subject:
-    """A subject of any fill; a plain one has a colour far from those with a name."""
-    shape = shape or str(rng.choice(SHAPES))
-    fill, angle = str(rng.choice(FILLS)), float(rng.choice(ANGLES))
+def _nameless_colour(rng: np.random.Generator) -> tuple[float, float, float]:
     named = [palette_rgb(name) for name in PALETTE]
     while True:
-        first, second = _colour(rng), _colour(rng)
-        if fill == "plain" and min(_distance(first, each) for each in named) < APART:
-            continue
-        if fill != "plain" and _distance(first, second) < 2 * APART:
-            continue
-        return Subject(shape, fill, (first, second), angle)
+        colour = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*SATURATION_RANGE), rng.uniform(*VALUE_RANGE))
+        if min(_distance(colour, each) for each in named) >= APART:
+            return colour
+
+
+def _two_colours(rng: np.random.Generator) -> tuple[tuple, tuple]:
+    while True:
+        first, second = (tuple(map(float, palette_rgb(str(each)))) for each in rng.choice(list(PALETTE), 2, False))
+        if _distance(first, second) >= 2 * APART:
+            return first, second
+
+
+def sample_subject(rng: np.random.Generator, shape: str | None = None) -> Subject:
+    """A subject of any fill; a plain one has a colour without a name, others have two that are far apart."""
+    shape = shape or str(rng.choice(SHAPES))
+    fill, angle = str(rng.choice(FILLS)), float(rng.choice(ANGLES))
+    colours = (_nameless_colour(rng),) * 2 if fill == "plain" else _two_colours(rng)
+    return Subject(shape, fill, colours, angle)
 
 
 def filled(subject: Subject, x: float, y: float, radius: float, size: int) -> np.ndarray:

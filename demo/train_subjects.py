@@ -12,8 +12,8 @@ from train import Stage, main
 
 STAGES = {
     "scenes": Stage("train_subject_scenes", parallel=True),
-    "encoder": Stage("train_subject_encoder", 180.0, parallel=True),
-    "adapter": Stage("train_subject_adapter", 1500.0, parallel=True),
+    "encoder": Stage("train_subject_encoder", 300.0, parallel=True),
+    "adapter": Stage("train_subject_adapter", 4200.0, parallel=True),
     "export": Stage("export_subjects"),
 }
 

@@ -32,6 +32,14 @@ def binding_input():
     )
 
 
+def not_of_binding(binding) -> ValueError:
+    """The error for a conditioning that was made with another binding, or with none."""
+    return ValueError(
+        f'This conditioning does not belong to the BINDING of "{binding.text}". Connect the CONDITIONING and '
+        "the BINDING of the same Bind Prompt or Bind Conditioning node."
+    )
+
+
 def range_inputs(start: float, end: float) -> list:
     return [
         io.Float.Input(

@@ -15,7 +15,7 @@ from ..subjects.preprocess import references
 from ..subjects.subject import Subject
 from ..subjects.unet import family, with_unet
 from . import wires
-from .inputs import binding_input, model_input, model_output
+from .inputs import binding_input, model_input, model_output, not_of_binding
 
 CATEGORY = "semantic binding/subjects"
 ALIASES = ["fastcomposer", "reference image", "subject driven", "multiple subjects", "identity", "face", "ip adapter"]
@@ -38,7 +38,6 @@ class SBLoadSubjectAdapter(io.ComfyNode):
                 io.Combo.Input(
                     "checkpoint",
                     options=files.available(),
-                    optional=True,
                     tooltip=(
                         "A file of models/fastcomposer (pytorch_model.bin, or the same as safetensors). What is in it "
                         "is told from its contents."
@@ -64,7 +63,7 @@ class SBLoadSubjectAdapter(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, checkpoint=None) -> bool | str:
+    def validate_inputs(cls, checkpoint) -> bool | str:
         try:
             files.path_of(checkpoint)
         except ValueError as error:
@@ -72,11 +71,11 @@ class SBLoadSubjectAdapter(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint=None, model=None) -> tuple:
+    def fingerprint_inputs(cls, checkpoint, model=None) -> tuple:
         return files.fingerprint(files.path_of(checkpoint))
 
     @classmethod
-    def execute(cls, checkpoint=None, model=None) -> io.NodeOutput:
+    def execute(cls, checkpoint, model=None) -> io.NodeOutput:
         found = files.read(files.path_of(checkpoint))
         adapter = build(found, checkpoint)
         if model is not None and found.unet:
@@ -274,6 +273,8 @@ def with_mark(conditioning, binding, adapter, names: tuple[str, ...]) -> list:
     Raises:
         ValueError: no part is the binding's, one is not of the adapter's width, or an entity has its subject already.
     """
+    if not any(options.get(CONDITIONING_KEY) == binding.key for _, options in conditioning):
+        raise not_of_binding(binding)
     marked = []
     for rows, options in conditioning:
         if options.get(CONDITIONING_KEY) == binding.key:
@@ -292,11 +293,6 @@ def with_mark(conditioning, binding, adapter, names: tuple[str, ...]) -> list:
                 )
             options = {**options, SUBJECTS_KEY: (*before, *names)}
         marked.append([rows, options])
-    if not any(SUBJECTS_KEY in options for _, options in marked):
-        raise ValueError(
-            f'This conditioning does not belong to the BINDING of "{binding.text}". Connect the CONDITIONING and the '
-            "BINDING of the same Bind Prompt or Bind Conditioning node."
-        )
     return marked
 
 

@@ -18,7 +18,7 @@ from ..parsing.simplified import simplified_prompt
 from ..parsing.syntax import plain
 from ..parsing.tokens import align
 from . import wires
-from .inputs import binding_input, model_input, model_output, one_of
+from .inputs import binding_input, model_input, model_output, not_of_binding, one_of
 from .progress import reporter
 from .prompt import encode, tokenized_for
 
@@ -149,10 +149,7 @@ def check_conditioning(conditioning, binding) -> None:
     """Raise ValueError unless this is the binding's conditioning, as it was before any merging."""
     for rows, options in conditioning:
         if options.get(CONDITIONING_KEY) != binding.key:
-            raise ValueError(
-                f'This conditioning does not belong to the BINDING of "{binding.text}". Connect the CONDITIONING and '
-                "the BINDING of the same Bind Prompt or Bind Conditioning node."
-            )
+            raise not_of_binding(binding)
         if options.get(MERGED_KEY):
             raise ValueError("This conditioning has been merged already. Use one Semantic Token Merge for a prompt.")
         check_rows(binding, rows.shape[1])

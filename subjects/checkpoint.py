@@ -48,10 +48,10 @@ class Checkpoint:
 def available() -> list[str]:
     """Checkpoints as paths below the folders of models/fastcomposer, and the demo model's."""
     files = [name for name in folder_paths.get_filename_list(FOLDER) if name.lower().endswith(SUFFIXES)]
-    return [*files, *([DEMO_NAME] if DEMO.is_file() else [])]
+    return [*files, DEMO_NAME]
 
 
-def path_of(name: str | None) -> Path:
+def path_of(name: str) -> Path:
     """Where the checkpoint of that name is.
 
     Raises:
@@ -59,9 +59,10 @@ def path_of(name: str | None) -> Path:
     """
     if name in available():
         return DEMO if name == DEMO_NAME else Path(folder_paths.get_full_path_or_raise(FOLDER, name))
-    what = f'There is no subject adapter "{name}"' if name else "There is no subject adapter"
     folders = " or ".join(folder_paths.get_folder_paths(FOLDER))
-    raise ValueError(f"{what} in {folders}. Put a checkpoint of FastComposer there. {WANTED}")
+    raise ValueError(
+        f'There is no subject adapter "{name}" in {folders}. Put a checkpoint of FastComposer there. {WANTED}'
+    )
 
 
 def fingerprint(path: Path) -> tuple:

@@ -147,15 +147,13 @@ def test_which_checkpoints_there_are(part, folder, monkeypatch, tmp_path):
     checkpoint, node = part("subjects.checkpoint"), part("nodes.subjects").SBLoadSubjectAdapter
     write(weights_of(SIZES), folder / "below" / "this.safetensors")
     (folder / "readme.txt").write_text("no checkpoint", "utf-8")
-    monkeypatch.setattr(checkpoint, "DEMO", tmp_path / "subjects.safetensors")
     files = checkpoint.available()
     assert any(name.replace("\\", "/") == "below/this.safetensors" for name in files)
-    assert "readme.txt" not in files and checkpoint.DEMO_NAME not in files
-    assert "There is no subject adapter" in node.validate_inputs(checkpoint.DEMO_NAME)
-    assert "Put a checkpoint of FastComposer there" in node.validate_inputs(None)
-    write(weights_of(SIZES), checkpoint.DEMO, SIZES.heads)
-    assert checkpoint.available() == [*files, "demo model"]
+    assert "readme.txt" not in files and files[-1] == "demo model"
+    assert 'There is no subject adapter "readme.txt"' in node.validate_inputs("readme.txt")
     assert node.validate_inputs("demo model") is True
+    monkeypatch.setattr(checkpoint, "DEMO", tmp_path / "subjects.safetensors")
+    write(weights_of(SIZES), checkpoint.DEMO, SIZES.heads)
     assert node.execute("demo model").args[0].name == "demo model"
     before = node.fingerprint_inputs("demo model")
     write(weights_of(Sizes(width=16)), checkpoint.DEMO, SIZES.heads)

@@ -308,6 +308,10 @@ def test_what_cannot_be_done_is_said(bench, comfy, part, tiny):
         subject(bound.binding, "bird", bench.picture(1))
     with pytest.raises(ValueError, match="does not belong to the BINDING"):
         inject(None, bench.encode("a red cat"))
+    other = bench.bind("a green bird", "bird: green")
+    of_other = subject(other.binding, "bird", bench.picture(2))
+    with pytest.raises(ValueError, match="does not belong to the BINDING"):
+        inject(None, inject(None, other.conditioning, of_other).conditioning)
     weighted = bench.bind("a red (cat:1.3) and a blue dog", "cat: red | dog: blue")
     with pytest.raises(ValueError, match='"cat" has the weight 1.3 in the prompt'):
         inject(None, weighted.conditioning, subject(weighted.binding, "cat", bench.picture(1)))
