@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every program that measures such pictures."""
     parser.add_argument("--images", type=int, default=240, help="pictures of each case")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of one thread each")
+    parser.add_argument("--kept", type=Path, default=host.ROOT / "output" / "benchmarks", help="where rows are kept")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
 
 
@@ -33,7 +34,7 @@ def measured_pictures(arguments: argparse.Namespace, cases: Sequence[Case], adap
     Each worker process runs the whole command once more, as far as this call: cases and adapters must follow from the
     command line alone.
     """
-    folders = [host.ROOT / "output" / "benchmarks" / f"subjects-{host.file_digest(each)}" for each in adapters]
+    folders = [arguments.kept / f"subjects-{host.file_digest(each)}" for each in adapters]
     if arguments.worker is not None:
         for adapter, folder in zip(adapters, folders, strict=True):
             _work(adapter, cases, arguments.images, folder, arguments.worker, arguments.workers)

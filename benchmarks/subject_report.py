@@ -30,7 +30,7 @@ Samples = Mapping[tuple[str, int], np.ndarray]
 
 def about(adapters: Sequence[Path]) -> list[str]:
     """What the figures are of."""
-    digests = " and ".join(host.file_digest(adapter)[:12] for adapter in adapters)
+    digests = " and ".join(host.file_digest(adapter) for adapter in adapters)
     return [
         "Subjects of the bundled demo model. These are no figures of Stable Diffusion. Subjects, references and noise "
         "of a picture are the same in every case; ± is the standard error.",
