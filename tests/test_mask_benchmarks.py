@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import safetensors.torch
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -92,32 +91,6 @@ def test_drawing_twice_for_real(tmp_path):
     assert all(row["identical_to_plain"] == 0.0 for row in rows[1:])
     kept = [json.loads(line) for path in tmp_path.glob("*/*.jsonl") for line in path.read_text().splitlines()]
     assert len({row["latent"] for row in kept}) == 16
-
-
-@pytest.mark.slow
-def test_subjects_for_real(tmp_path):
-    """Two pictures each: an adapter is measured, one in another folder too, and kept pictures are not made again."""
-    cases = ["one subject", "two subjects", "two, localised by attention"]
-    command = [sys.executable, BENCHMARKS / "subjects.py", "--images", "2", "--workers", "1", "--cases", *cases]
-    options = ["--kept", tmp_path / "kept", "--tables", tmp_path / "subjects"]
-    for _ in range(2):
-        subprocess.run([*command, *options], check=True)
-        rows = json.loads((tmp_path / "subjects.json").read_text())["rows"]
-        assert [(row["case"], row["n"]) for row in rows] == [(case, 2) for case in cases]
-        kept = [line for path in tmp_path.glob("kept/*/*.jsonl") for line in path.read_text().splitlines()]
-        assert len(kept) == 6
-    weights = safetensors.torch.load_file(BENCHMARKS.parent / "demo" / "subjects.safetensors")
-    adapters = [tmp_path / name / f"{name}.safetensors" for name in ("with", "without")]
-    for adapter in adapters:
-        adapter.parent.mkdir()
-        safetensors.torch.save_file(weights, adapter, {"image_encoder_heads": "4", "file": adapter.name})
-    command = [sys.executable, BENCHMARKS / "subject_losses.py", "--images", "2", "--workers", "1"]
-    files = ["--with-loss", adapters[0], "--without-loss", adapters[1]]
-    options = ["--kept", tmp_path / "both", "--tables", tmp_path / "losses"]
-    subprocess.run([*command, *files, *options], check=True)
-    assert (
-        "| two subjects, with the loss | two subjects, without | +0.000 ± 0.000" in (tmp_path / "losses.md").read_text()
-    )
 
 
 @pytest.mark.slow
