@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..subjects.preprocess import DEVIATION, MEAN
 from .architecture import TEXT_CONFIG
 from .subject_world import REFERENCE_SIZE
 
@@ -21,8 +22,6 @@ VISION_CONFIG = {
     "hidden_act": "quick_gelu",
     "model_type": "clip_vision_model",
 }
-MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""CLIP's, of the three colour channels."""
 
 
 class SubjectEncoder(nn.Module):

@@ -1,6 +1,7 @@
 """Stage 3 of the subject adapter: image encoder, fusion and UNet by FastComposer's losses.
 
-Half of the pictures count on their subjects alone, and rows of subjects are to be looked at from where these are.
+Half of the pictures with little noise count on their subjects alone, and rows of subjects are to be looked at from
+where these are.
 """
 
 import logging

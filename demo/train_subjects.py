@@ -1,11 +1,13 @@
 """Train the demo model's subject adapter: `python demo/train_subjects.py --comfyui FOLDER --out FOLDER`.
 
 As FastComposer (arXiv 2305.10431): an image encoder, the fusion of its embeddings with the rows of nouns, and the UNet,
-by the noise loss, half of the time on subjects alone, and the localisation loss. Differences: there is no pretrained
-image encoder of this world, so ours first learns to tell the fills in its pictures; all of it and all of the UNet is
-trained; and a fifth of the things have their colours in words, so that the model forgets none of them.
+by the noise loss, half of the time on subjects alone, and the localisation loss. Differences: subjects count alone only
+where there is more signal than noise; there is no pretrained image encoder of this world, so ours first learns to tell
+the fills in its pictures; all of it and all of the UNet is trained; and a fifth of the things have their colours in
+words, so that the model forgets none of them.
 
-The stages (scenes, encoder, adapter, export) run in order, each for its time. One whose result exists is skipped.
+The stages (scenes, encoder, adapter, export) run in order, each for its time. One whose result exists is skipped, and
+the adapter goes on from its checkpoint.
 """
 
 from train import Stage, main
