@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from ..subjects.checkpoint import HEADS_KEY
 from .architecture import UNET_CONFIG
 from .export import training_commit
 from .parallel import Ranks
@@ -36,7 +37,7 @@ def train(ranks: Ranks, folder: Path, budget: float) -> None:
     """Write `subjects.safetensors` into `folder`; an unfinished adapter is taken as it was last saved."""
     trained = folder / "adapter.pt" if (folder / "adapter.pt").exists() else folder / "adapter.latest.pt"
     average = torch.load(trained, weights_only=True)
-    metadata = {"version": VERSION, "training_commit": training_commit(), "image_encoder_heads": str(VISION_HEADS)}
+    metadata = {"version": VERSION, "training_commit": training_commit(), HEADS_KEY: str(VISION_HEADS)}
     target = folder / "subjects.safetensors"
     save_file(checkpoint_tensors(average), f"{target}.partial", metadata)
     os.replace(f"{target}.partial", target)

@@ -25,8 +25,9 @@ from ..evaluation.wanted import Wanted
 from .architecture import COLOURS, MARKS, SHAPES, TEXT_PREFIX, TOKEN_ROWS_KEY, UNET_PREFIX, VAE_PREFIX
 from .diffusion import sample
 from .networks import build_autoencoder, build_unet
-from .parallel import Clock, Ranks
+from .parallel import Ranks
 from .probes import ADJECTIVE_WEIGHT, NOUN_WEIGHT, end_alone, last_noun_alone, merged, sum_of_words, whole
+from .progress import Clock
 from .text import TextEncoder, load_vocabulary
 from .world import Thing
 

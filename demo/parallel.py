@@ -1,13 +1,10 @@
 """Processes of one thread each that average their gradients: steadier on a shared machine than threads of one."""
 
 import os
-import time
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-
-LEARNING_RATE_FLOOR = 0.02
 
 
 @dataclass(frozen=True)
@@ -54,38 +51,3 @@ def join(rank: int, count: int, port: int) -> Ranks:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         dist.init_process_group("gloo", rank=rank, world_size=count)
     return Ranks(rank, count)
-
-
-class Clock:
-    """Training time of one stage in seconds, carried on over interruptions; the learning rate follows it."""
-
-    def __init__(self, budget: float, spent: float = 0.0):
-        self.budget = budget
-        self._start = time.monotonic() - spent
-
-    @property
-    def spent(self) -> float:
-        """Seconds trained so far."""
-        return time.monotonic() - self._start
-
-    @property
-    def progress(self) -> float:
-        """Share of the budget that is spent."""
-        return self.spent / self.budget
-
-
-def learning_rate_factor(progress: float, step: int, warm_up: int = 100, hold: float = 0.45) -> float:
-    """Linear warm-up over steps, constant up to the share `hold` of the time, then a cosine down to a floor."""
-    warm = min(1.0, (step + 1) / warm_up)
-    if progress <= hold:
-        return warm
-    phase = min(1.0, (progress - hold) / (1.0 - hold))
-    cosine = 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * phase))))
-    return warm * (LEARNING_RATE_FLOOR + (1.0 - LEARNING_RATE_FLOOR) * cosine)
-
-
-def save_atomically(value: object, path: os.PathLike) -> None:
-    """`torch.save`, such that an interruption leaves the former file."""
-    partial = f"{path}.partial"
-    torch.save(value, partial)
-    os.replace(partial, path)

@@ -10,7 +10,8 @@ import torch
 
 from .architecture import FAVOURITE_COLOUR
 from .networks import build_autoencoder
-from .parallel import Ranks, save_atomically
+from .parallel import Ranks
+from .progress import save_atomically
 from .world import Scene, render, sample_scene
 
 SCENES = 11000

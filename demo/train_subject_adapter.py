@@ -17,7 +17,8 @@ from .diffusion import alphas_cumulative, loss_weights, spread_timesteps
 from .loader import read_weights
 from .muon import Muon
 from .networks import build_unet
-from .parallel import Clock, Ranks, learning_rate_factor, save_atomically
+from .parallel import Ranks
+from .progress import Checkpoint, Clock, learning_rate_factor, save_atomically
 from .subject_losses import WatchedAttention, localisation_loss
 from .subject_networks import SubjectEncoder
 from .subject_world import Subject, reference
@@ -136,7 +137,7 @@ def fused_contexts(batch: Batch, text: TextEncoder, encoder: SubjectEncoder, fus
 
 def train(ranks: Ranks, folder: Path, budget: float, seed: int = 23) -> None:
     """Train for `budget` seconds; the result, averaged weights of the three networks, is `adapter.pt` in `folder`."""
-    finished, checkpoint = folder / "adapter.pt", folder / "adapter.checkpoint.pt"
+    finished = folder / "adapter.pt"
     if finished.exists():
         return
     torch.manual_seed(seed)
@@ -155,14 +156,9 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 23) -> None:
     networks = torch.nn.ModuleDict({"unet": unet, "image_encoder": encoder.clip, "postfuse_module": fusion})
     names = dict(networks.named_parameters())
     average = {name: parameter.detach().clone() for name, parameter in names.items()}
-    step, spent = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        networks.load_state_dict(state["networks"])
-        average = state["average"]
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        step, spent = state["step"], state["spent"]
+    parts = {"networks": networks, "average": average, "optimisers": optimisers}
+    checkpoint = Checkpoint(folder / "adapter.checkpoint.pt", **parts)
+    step, spent = checkpoint.restore()
     rng = np.random.default_rng((seed, ranks.rank, step))
     torch.manual_seed(seed + 1000 * step + ranks.rank)
     alphas = alphas_cumulative()
@@ -205,9 +201,7 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 23) -> None:
             told = (step, np.mean(losses[-50:]), np.mean(located[-50:]), budget - clock.spent)
             logging.info("adapter step %d: loss %.4f, localisation %.4f, %.0f s left", *told)
         if ranks.first and step % SAVE_EVERY == 0:
-            state = {"networks": networks.state_dict(), "average": average}
-            state["optimisers"] = [optimiser.state_dict() for optimiser in optimisers]
-            save_atomically({**state, "step": step, "spent": clock.spent}, checkpoint)
+            checkpoint.save(step, clock.spent)
             save_atomically(average, folder / "adapter.latest.pt")
     if ranks.first:
         save_atomically(average, finished)

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from .architecture import SHAPES, TEXT_CONFIG
-from .parallel import Clock, Ranks, learning_rate_factor, save_atomically
+from .parallel import Ranks
+from .progress import Clock, learning_rate_factor, save_atomically
 from .subject_networks import SubjectEncoder
 from .subject_world import filled, reference, sample_subject
 

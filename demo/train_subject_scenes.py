@@ -10,7 +10,8 @@ import torch
 from .architecture import LATENT_CHANNELS, LATENT_SIZE, VAE_PREFIX
 from .loader import read_weights
 from .networks import build_autoencoder
-from .parallel import Ranks, save_atomically
+from .parallel import Ranks
+from .progress import save_atomically
 from .subject_world import SubjectScene, coverage, render, sample_scene
 
 SCENES = 8000

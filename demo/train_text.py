@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from .architecture import COLOURS, IMAGE_SIZE, TEXT_CONFIG
 from .captions import sample_caption
-from .parallel import Clock, Ranks, learning_rate_factor, save_atomically
+from .parallel import Ranks
+from .progress import Checkpoint, Clock, learning_rate_factor, save_atomically
 from .text import TextEncoder, load_vocabulary
 from .world import Scene, Thing, render, sample_scene
 
@@ -89,7 +90,7 @@ def contrastive_loss(text: torch.Tensor, image: torch.Tensor, scale: torch.Tenso
 
 def train(ranks: Ranks, folder: Path, budget: float, seed: int = 2) -> None:
     """Train for `budget` seconds; the result is `text.pt` in `folder`."""
-    finished, checkpoint = folder / "text.pt", folder / "text.checkpoint.pt"
+    finished = folder / "text.pt"
     if finished.exists():
         return
     torch.manual_seed(seed)
@@ -99,13 +100,8 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 2) -> None:
     scale = nn.Parameter(torch.tensor(2.6))
     parameters = [*model.parameters(), scale]
     optimiser = torch.optim.AdamW(parameters, LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.02)
-    step, spent = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        scale.data.copy_(state["scale"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, spent = state["step"], state["spent"]
+    checkpoint = Checkpoint(folder / "text.checkpoint.pt", model=model, scale=scale, optimiser=optimiser)
+    step, spent = checkpoint.restore()
     rng = np.random.default_rng((seed, step))
     clock, losses = Clock(budget, spent), []
     while clock.progress < 1.0:
@@ -122,6 +118,5 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 2) -> None:
         step += 1
         if step % 50 == 0:
             logging.info("text step %d: loss %.3f, %.0f s left", step, np.mean(losses[-50:]), budget - clock.spent)
-            state = {"model": model.state_dict(), "scale": scale.data, "optimiser": optimiser.state_dict()}
-            save_atomically({**state, "step": step, "spent": clock.spent}, checkpoint)
+            checkpoint.save(step, clock.spent)
     save_atomically(encoder.state_dict(), finished)

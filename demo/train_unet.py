@@ -15,7 +15,8 @@ from .conditioning import training_contexts
 from .diffusion import alphas_cumulative, loss_weights, predict_noise, spread_timesteps
 from .muon import Muon
 from .networks import build_unet
-from .parallel import Clock, Ranks, learning_rate_factor, save_atomically
+from .parallel import Ranks
+from .progress import Checkpoint, Clock, learning_rate_factor, save_atomically
 from .text import TextEncoder, load_vocabulary
 from .world import Thing
 
@@ -73,7 +74,7 @@ def update_average(average: list[torch.Tensor], parameters: list[torch.Tensor], 
 
 def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
     """Train for `budget` seconds; the result, averaged weights of both networks, is `unet.pt` in `folder`."""
-    finished, checkpoint = folder / "unet.pt", folder / "unet.checkpoint.pt"
+    finished = folder / "unet.pt"
     if finished.exists():
         return
     torch.manual_seed(seed)
@@ -89,15 +90,9 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
     names = {f"unet.{name}": parameter for name, parameter in unet.named_parameters()}
     names |= {f"text.{name}": parameter for name, parameter in encoder.named_parameters()}
     average = {name: parameter.detach().clone() for name, parameter in names.items()}
-    step, spent = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        unet.load_state_dict(state["unet"])
-        encoder.load_state_dict(state["text"])
-        average = state["average"]
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        step, spent = state["step"], state["spent"]
+    parts = {"unet": unet, "text": encoder, "average": average, "optimisers": optimisers}
+    checkpoint = Checkpoint(folder / "unet.checkpoint.pt", **parts)
+    step, spent = checkpoint.restore()
     rng = np.random.default_rng((seed, ranks.rank, step))
     torch.manual_seed(seed + 1000 * step + ranks.rank)
     alphas = alphas_cumulative()
@@ -131,9 +126,7 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
         if ranks.first and step % 50 == 0:
             logging.info("unet step %d: loss %.4f, %.0f s left", step, np.mean(losses[-50:]), budget - clock.spent)
         if ranks.first and step % SAVE_EVERY == 0:
-            state = {"unet": unet.state_dict(), "text": encoder.state_dict(), "average": average}
-            state["optimisers"] = [optimiser.state_dict() for optimiser in optimisers]
-            save_atomically({**state, "step": step, "spent": clock.spent}, checkpoint)
+            checkpoint.save(step, clock.spent)
             save_atomically(average, folder / "unet.latest.pt")
     if ranks.first:
         save_atomically(average, finished)

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from .architecture import IMAGE_SIZE
 from .networks import build_autoencoder
-from .parallel import Clock, Ranks, learning_rate_factor, save_atomically
+from .parallel import Ranks
+from .progress import Checkpoint, Clock, learning_rate_factor, save_atomically
 from .world import Scene, paint, palette_rgb, sample_scene
 
 LEARNING_RATE = 1.5e-3
@@ -75,22 +76,17 @@ def unit_latents(autoencoder: torch.nn.Module, images: torch.Tensor) -> None:
 
 def train(ranks: Ranks, folder: Path, budget: float, seed: int = 1) -> None:
     """Train for `budget` seconds; the result is `vae.pt` in `folder`."""
-    finished, checkpoint = folder / "vae.pt", folder / "vae.checkpoint.pt"
+    finished = folder / "vae.pt"
     if finished.exists():
         return
     torch.manual_seed(seed)
-    rng = np.random.default_rng((seed, ranks.rank))
     autoencoder = build_autoencoder().to(memory_format=torch.channels_last)
-    unit_latents(autoencoder, sample_crops(rng, 64, 16))
+    unit_latents(autoencoder, sample_crops(np.random.default_rng((seed, ranks.rank)), 64, 16))
     parameters = [parameter for parameter in autoencoder.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0)
-    step, spent = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        autoencoder.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, spent = state["step"], state["spent"]
-        rng = np.random.default_rng((seed, ranks.rank, step))
+    checkpoint = Checkpoint(folder / "vae.checkpoint.pt", model=autoencoder, optimiser=optimiser)
+    step, spent = checkpoint.restore()
+    rng = np.random.default_rng((seed, ranks.rank, step))
     ranks.broadcast(autoencoder)
     clock, progress, losses = Clock(budget, spent), spent / budget, []
     while progress < 1.0:
@@ -112,8 +108,7 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 1) -> None:
             ratio = -10.0 * np.log10(np.mean(losses[-25:]))
             logging.info("vae step %d: %d px crops, %.1f dB, %.0f s left", step, size, ratio, budget - clock.spent)
         if ranks.first and step % 100 == 0:
-            state = {"model": autoencoder.state_dict(), "optimiser": optimiser.state_dict()}
-            save_atomically({**state, "step": step, "spent": clock.spent}, checkpoint)
+            checkpoint.save(step, clock.spent)
     if ranks.first:
         save_atomically({key: value.contiguous() for key, value in autoencoder.state_dict().items()}, finished)
     ranks.barrier()

@@ -29,3 +29,34 @@ def test_the_stages_lead_to_a_file_that_loads(part, tmp_path, monkeypatch):
     model = part("demo.loader").load_model(tmp_path / "model.safetensors")
     loaded = model.model.diffusion_model.state_dict()["out.2.weight"]
     assert torch.allclose(loaded.float(), trained["unet.out.2.weight"], atol=1e-2)
+
+
+def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(part, tmp_path):
+    checkpoint_file = part("demo.progress").Checkpoint
+    given = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(1))
+
+    def stage():
+        torch.manual_seed(0)
+        model, scale = torch.nn.Linear(4, 2), torch.nn.Parameter(torch.ones(()))
+        optimisers = (torch.optim.AdamW(model.parameters(), 0.1), torch.optim.AdamW([scale], 0.1))
+        parts = {"model": model, "scales": {"scale": scale}, "optimisers": optimisers}
+        return parts, checkpoint_file(tmp_path / "stage.checkpoint.pt", **parts)
+
+    def train(parts, batch):
+        (parts["scales"]["scale"] * parts["model"](batch)).square().mean().backward()
+        for optimiser in parts["optimisers"]:
+            optimiser.step()
+            optimiser.zero_grad()
+
+    with torch.inference_mode(False), torch.enable_grad():
+        parts, checkpoint = stage()
+        assert checkpoint.restore() == (0, 0.0)
+        train(parts, given[0].clone())
+        train(parts, given[1].clone())
+        checkpoint.save(2, 1.5)
+        train(parts, given[2].clone())
+        others, checkpoint = stage()
+        assert checkpoint.restore() == (2, 1.5)
+        train(others, given[2].clone())
+    assert torch.equal(others["model"].weight, parts["model"].weight)
+    assert torch.equal(others["scales"]["scale"], parts["scales"]["scale"])
