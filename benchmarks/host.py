@@ -71,9 +71,12 @@ def run_node(node_id: str, **inputs: Any) -> dict[str, Any]:
 
 
 def _default(given: Any) -> Any:
-    """An input's default; a dynamic combo's is its first option with the defaults of that option's inputs."""
+    """An input's default; a dynamic combo's is its first option with the defaults of that option's inputs. What is
+    always a socket has none, whatever its schema says."""
     from comfy_api.latest import io
 
+    if getattr(given, "force_input", None):
+        return None
     if not isinstance(given, io.DynamicCombo.Input):
         return getattr(given, "default", None)
     option = given.options[0]

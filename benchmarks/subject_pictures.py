@@ -80,6 +80,17 @@ def start() -> None:
     host.start_comfyui("--cpu")
 
 
+def task_of(image: int) -> Task:
+    """What picture number ``image`` has."""
+    world, rng = host.part("demo.subject_world"), np.random.default_rng((SEED, image))
+    shapes = [str(shape) for shape in rng.choice(world.SHAPES, 2, replace=False)]
+    subjects = [world.sample_subject(rng, shape) for shape in shapes]
+    references = [world.reference(rng, subject, cut_out=False) for subject in subjects]
+    others = [[world.sample_subject(rng, shape) for _ in range(OTHERS)] for shape in shapes]
+    colour = str(rng.choice(host.part("demo.architecture").COLOURS))
+    return Task(shapes, subjects, references, others, colour)
+
+
 class Studio:
     """The demo model with a subject adapter."""
 
@@ -97,19 +108,9 @@ class Studio:
         self.negative = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(""))
         self.world, self.identity = host.part("demo.subject_world"), host.part("evaluation.identity")
 
-    def task(self, image: int) -> Task:
-        """What picture number ``image`` has."""
-        world, rng = self.world, np.random.default_rng((SEED, image))
-        shapes = [str(shape) for shape in rng.choice(world.SHAPES, 2, replace=False)]
-        subjects = [world.sample_subject(rng, shape) for shape in shapes]
-        references = [world.reference(rng, subject, cut_out=False) for subject in subjects]
-        others = [[world.sample_subject(rng, shape) for _ in range(OTHERS)] for shape in shapes]
-        colour = str(rng.choice(host.part("demo.architecture").COLOURS))
-        return Task(shapes, subjects, references, others, colour)
-
     def measured(self, case: Case, image: int) -> dict:
         """What became of a picture of a case."""
-        task, picture = self.task(image), self.picture(case, image)
+        task, picture = task_of(image), self.picture(case, image)
         found = self.identity.shapes_in(picture)
         result = {"case": case.name, "image": image, "identity": [], "blending": []}
         for place in range(case.count):
@@ -128,7 +129,7 @@ class Studio:
         import comfy.sample
         import torch
 
-        task = self.task(image)
+        task = task_of(image)
         if case.rendered:
             return self._rendered(case, task, image)
         text = task.text(case)

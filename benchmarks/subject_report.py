@@ -94,6 +94,23 @@ def pairs(rows: Mapping[str, Sequence[dict]], compared: Sequence[tuple[str, str]
     return table(["case", "less", "identity", "both", "blending"], lines) if lines else []
 
 
+def by_fill(cases: Sequence[Case], rows: Mapping[str, Sequence[dict]], fills: Sequence[Sequence[str]]) -> list[str]:
+    """The table of each case's identity by fill, which is given for each picture's subjects; two of one fill in a
+    picture count as their mean."""
+    names, lines = sorted({fill for of_picture in fills for fill in of_picture}), []
+    for case in cases:
+        cells = []
+        for name in names:
+            found = [
+                [known for known, fill in zip(row["identity"], of_picture, strict=False) if fill == name]
+                for row, of_picture in zip(rows[case.name], fills, strict=True)
+            ]
+            values = [float(np.mean(each)) for each in found if each]
+            cells.append(f"{with_error(*mean(values))} (n = {len(values)})")
+        lines.append([case.name, *cells])
+    return table(["case", *names], lines)
+
+
 def draw_delays(records, shown: Samples, delays: Sequence[float], images: Sequence[int], path: Path) -> None:
     """Identity and adherence over the delay with their errors, above pictures of each delay."""
     from matplotlib.figure import Figure

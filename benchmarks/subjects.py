@@ -16,8 +16,8 @@ import host
 import numpy as np
 from report import write_report
 from subject_cases import CASES, COMPARED, DELAYS, Case
-from subject_pictures import ADAPTER, Studio, add_arguments, measured_pictures, start
-from subject_report import about, draw_delays, draw_two, pairs, rates
+from subject_pictures import ADAPTER, Studio, add_arguments, measured_pictures, start, task_of
+from subject_report import about, by_fill, draw_delays, draw_two, pairs, rates
 
 SAMPLES = (0, 1, 2)
 """Numbers of the pictures that are shown."""
@@ -32,7 +32,7 @@ def samples(cases: Sequence[Case]) -> dict[tuple[str, int], np.ndarray]:
         studio = Studio(ADAPTER)
         shown = {(case.name, image): studio.picture(case, image) for image in SAMPLES for case in cases}
     for image in SAMPLES:
-        for number, picture in enumerate(studio.task(image).references, 1):
+        for number, picture in enumerate(task_of(image).references, 1):
             shown[f"reference {number}", image] = picture
     return shown
 
@@ -51,6 +51,8 @@ def main() -> None:
     lines = ["# Subjects", "", *(line for each in head for line in (each, "")), *table]
     if compared:
         lines += ["", "Paired differences, picture by picture:", "", *compared]
+    fills = [[subject.fill for subject in task_of(image).subjects] for image in range(arguments.images)]
+    lines += ["", "Identity by what the subjects are filled with:", "", *by_fill(cases, rows, fills)]
     if arguments.cases is None:
         shown, stem = samples(cases), arguments.tables
         draw_delays(records, shown, DELAYS, SAMPLES, stem.with_name(f"{stem.name}-delay.png"))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from clone import ROOT, headless
+from clone import BENCHMARKS, ROOT, headless
 
 
 def pytest_configure() -> None:
@@ -112,6 +112,13 @@ def tiny(comfy: SimpleNamespace) -> Callable[[str], SimpleNamespace]:
         return SimpleNamespace(name=path.name, model=model, clip=clip, vae=vae)
 
     return load
+
+
+@pytest.fixture
+def benchmark(monkeypatch) -> Callable[[str], ModuleType]:
+    """``benchmark("speed")``: a module of the benchmarks folder, found as its own scripts find it."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
 
 
 @pytest.fixture(scope="session")

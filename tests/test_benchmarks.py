@@ -4,21 +4,11 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    """``benchmark("speed")``: a module of the benchmarks folder, found as its own scripts find it."""
-    import importlib
-
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module
+from clone import BENCHMARKS
 
 
 @pytest.fixture
@@ -63,6 +53,15 @@ def test_binding_table(benchmark, row, tmp_path):
     lines = (tmp_path / "binding.md").read_text().splitlines()
     assert lines[-1].startswith("| two_swap | other | 4 | 0.750 ± 0.250 | +0.250 ± 0.250 | 0.00 | 0.250 |")
     assert json.loads((tmp_path / "binding.json").read_text())["rows"][0]["leakage"] is None
+
+
+def test_sockets_have_no_default(benchmark, comfy):
+    """A box's schema has one, which ComfyUI does not give to a node either."""
+    from comfy_api.latest import io
+
+    default = benchmark("host")._default
+    assert default(io.BoundingBox.Input("bboxes", optional=True, force_input=True)) is None
+    assert default(io.Int.Input("width", default=8)) == 8
 
 
 def test_speed_table(benchmark):

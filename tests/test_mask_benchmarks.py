@@ -1,25 +1,15 @@
-"""The benchmarks of masks and subjects: their arithmetic, and the workflows that draw twice."""
+"""The benchmarks of masks: their arithmetic, and the workflows that draw twice."""
 
 import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    """``benchmark("masks")``: a module of the benchmarks folder, found as its own scripts find it."""
-    import importlib
-
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module
+from clone import BENCHMARKS
 
 
 def test_overlap_of_masks_and_things(benchmark):
@@ -37,46 +27,6 @@ def test_scores_by_shape_and_as_suits_best(benchmark):
     assert masks.scores(scored, things, ["star", "heart"], right=True) == (0.0, 1.0)
     own, best = masks.scores(scored, things, ["star", "heart"], right=False)
     assert math.isnan(own) and best == 1.0
-
-
-def test_summary_of_subjects(benchmark):
-    report, cases = benchmark("subject_report"), benchmark("subject_cases").CASES
-    case = next(case for case in cases if case.name == "two subjects")
-    rows = [
-        {"identity": [True, True], "blending": [0.0, 0.1]},
-        {"identity": [True, False], "blending": [0.5]},
-        {"identity": [False, False], "blending": []},
-    ]
-    record = report.summarised(case, rows)
-    assert (record["n"], record["identity"], record["both"]) == (3, 0.5, pytest.approx(1 / 3))
-    assert record["identity_error"] == pytest.approx(np.std([1, 0.5, 0], ddof=1) / 3**0.5)
-    assert record["blending"] == pytest.approx((0.05 + 0.5) / 2)
-    assert math.isnan(record["adherence"])
-
-
-def test_paired_differences_of_subjects(benchmark):
-    """Blending counts where both cases have the shapes."""
-    report, compared = benchmark("subject_report"), benchmark("subject_cases").COMPARED
-    plain = [{"identity": [True, True], "blending": [0.5]}, {"identity": [False, True], "blending": [0.25]}]
-    confined = [{"identity": [True, False], "blending": []}, {"identity": [False, False], "blending": [0.25]}]
-    lines = report.pairs({"two subjects": plain, "two, localised by attention": confined}, compared)
-    cells = "-0.500 ± 0.000 (n = 2) | -0.500 ± 0.500 (n = 2) |  (n = 1)"
-    assert lines[2:] == [f"| two, localised by attention | two subjects | {cells} |"]
-
-
-def test_chart_of_delays_shows_every_picture(benchmark, tmp_path):
-    from PIL import Image
-
-    report, cases = benchmark("subject_report"), benchmark("subject_cases")
-    rates = {"identity": 0.5, "identity_error": 0.1, "adherence": 0.4, "adherence_error": 0.1}
-    records = [{"case": case.name, **rates} for case in cases.CASES]
-    beside = [case.name for case in cases.CASES if case.prompt == cases.BESIDE]
-    colours = {name: (20 * number + 40, 10, 200) for number, name in enumerate(["reference 1", *beside])}
-    shown = {(name, 0): np.full((8, 8, 3), colour, np.float32) / 255 for name, colour in colours.items()}
-    report.draw_delays(records, shown, cases.DELAYS, (0,), tmp_path / "chart.png")
-    chart = np.asarray(Image.open(tmp_path / "chart.png").convert("RGB")).astype(int)
-    for name, colour in colours.items():
-        assert (np.abs(chart - colour).max(2) <= 1).sum() > 1000, name
 
 
 @pytest.mark.slow
