@@ -1,4 +1,4 @@
-"""Stage 3 of the subject adapter: image encoder, fusion and UNet by FastComposer's losses.
+"""Stage 3 of the subject adapter: fusion and UNet by FastComposer's losses.
 
 Half of the pictures with little noise count on their subjects alone, and rows of subjects are to be looked at from
 where these are.
@@ -27,7 +27,7 @@ from .train_subject_scenes import MOST_THINGS
 from .train_unet import split_parameters, update_average
 from .world import Thing
 
-UNET_RATE, ENCODER_RATE, FUSION_RATE = 1e-3, 3e-4, 1e-3
+UNET_RATE, FUSION_RATE = 1e-3, 1e-3
 BATCH = 16
 """Pictures per step and process."""
 
@@ -136,26 +136,31 @@ def fused_contexts(batch: Batch, text: TextEncoder, encoder: SubjectEncoder, fus
 
 
 def train(ranks: Ranks, folder: Path, budget: float, seed: int = 23) -> None:
-    """Train for `budget` seconds; the result, averaged weights of the three networks, is `adapter.pt` in `folder`."""
+    """Train for `budget` seconds; the result, averaged weights and those of the encoder, is `adapter.pt` in `folder`.
+
+    The encoder stays as it is. Trained along, it forgot what does not help while there is much noise: after 8500 steps
+    a small network told the colours of two-tone subjects from its embeddings with an error of .16, and not of .02.
+    """
     finished = folder / "adapter.pt"
     if finished.exists():
         return
     torch.manual_seed(seed)
     scenes, text, unet, encoder = Scenes(folder), text_encoder(), trained_unet(), SubjectEncoder()
     encoder.load_state_dict(torch.load(folder / "encoder.pt", weights_only=True))
+    encoder.requires_grad_(False)
     fusion = fresh_fusion(text)
     ranks.broadcast(fusion)
     matrices, others = split_parameters(unet)
     optimisers = (
         Muon(matrices, UNET_RATE),
         torch.optim.AdamW(others, UNET_RATE, betas=(0.9, 0.99), weight_decay=0.0),
-        torch.optim.AdamW(encoder.parameters(), ENCODER_RATE, betas=(0.9, 0.99), weight_decay=0.0),
         torch.optim.AdamW(fusion.parameters(), FUSION_RATE, betas=(0.9, 0.99), weight_decay=0.0),
     )
-    rates = (UNET_RATE, UNET_RATE, ENCODER_RATE, FUSION_RATE)
-    networks = torch.nn.ModuleDict({"unet": unet, "image_encoder": encoder.clip, "postfuse_module": fusion})
+    rates = (UNET_RATE, UNET_RATE, FUSION_RATE)
+    networks = torch.nn.ModuleDict({"unet": unet, "postfuse_module": fusion})
     names = dict(networks.named_parameters())
     average = {name: parameter.detach().clone() for name, parameter in names.items()}
+    encoder_weights = {f"image_encoder.{name}": value.data for name, value in encoder.clip.named_parameters()}
     parts = {"networks": networks, "average": average, "optimisers": optimisers}
     checkpoint = Checkpoint(folder / "adapter.checkpoint.pt", **parts)
     step, spent = checkpoint.restore()
@@ -202,7 +207,7 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 23) -> None:
             logging.info("adapter step %d: loss %.4f, localisation %.4f, %.0f s left", *told)
         if ranks.first and step % SAVE_EVERY == 0:
             checkpoint.save(step, clock.spent)
-            save_atomically(average, folder / "adapter.latest.pt")
+            save_atomically(average | encoder_weights, folder / "adapter.latest.pt")
     if ranks.first:
-        save_atomically(average, finished)
+        save_atomically(average | encoder_weights, finished)
     ranks.barrier()
