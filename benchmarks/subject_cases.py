@@ -19,7 +19,8 @@ ONE, TWO, BESIDE = "one", "two", "beside a coloured thing"
 
 @dataclass(frozen=True)
 class Case:
-    """``prompt`` is one of ONE, TWO, BESIDE; no delay: the text alone. ``boxes``: the entities have the halves of the
+    """``prompt`` is one of ONE, TWO, BESIDE; no delay: the text alone, by the demo model's own UNet or the one
+    ``adapted`` to subjects. ``boxes``: the entities have the halves of the
     picture; ``focused``: by Object-Focused Attention, whatever the subjects' localisation is. ``rendered``: a perfect
     picture, as the autoencoder leaves it."""
 
@@ -30,6 +31,7 @@ class Case:
     boxes: bool = False
     focused: bool = False
     rendered: bool = False
+    adapted: bool = False
 
     @property
     def count(self) -> int:
@@ -40,6 +42,7 @@ class Case:
 TWO_SUBJECTS, BY_ATTENTION = "two subjects", "two, localised by attention"
 IN_BOXES, IN_FOCUSED_BOXES = "two, localised by boxes", "two, boxes with Object-Focused Attention"
 TWO_TEXT, BESIDE_TEXT = "two, text alone", "beside, text alone"
+ADAPTED_TEXT = "beside, text alone by the adapter's UNet"
 
 CASES = (
     Case("one subject", ONE),
@@ -53,6 +56,7 @@ CASES = (
     Case("two, autoencoder alone", TWO, rendered=True),
     *(Case(f"delay {delay:g}", BESIDE, delay) for delay in DELAYS),
     Case(BESIDE_TEXT, BESIDE, delay=None),
+    Case(ADAPTED_TEXT, BESIDE, delay=None, adapted=True),
 )
 COMPARED = tuple((other, TWO_SUBJECTS) for other in (BY_ATTENTION, IN_BOXES, IN_FOCUSED_BOXES))
 

@@ -135,7 +135,7 @@ class Studio:
         text = task.text(case)
         entities = " | ".join(shape for shape in task.shapes if shape in text)
         bound = host.run_node("SBBindPrompt", clip=self.clip, text=text, entities=entities)
-        model, positive = self.model, bound["CONDITIONING"]
+        model, positive = self.adapted if case.adapted else self.model, bound["CONDITIONING"]
         if case.delay is not None:
             model, positive = self._with_subjects(case, task, positive, bound["SEMANTIC_BINDING"])
         noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(image))

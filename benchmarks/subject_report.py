@@ -11,6 +11,7 @@ import host
 import numpy as np
 from report import table, with_error
 from subject_cases import (
+    ADAPTED_TEXT,
     BESIDE_TEXT,
     BY_ATTENTION,
     CFG,
@@ -123,8 +124,9 @@ def draw_delays(records, shown: Samples, delays: Sequence[float], images: Sequen
     for name, label in (("identity", "identity of the subject"), ("adherence", "adherence to the text")):
         values, errors = ([by_case[f"delay {delay:g}"][key] for delay in delays] for key in (name, f"{name}_error"))
         axes.errorbar(delays, values, errors, marker="o", capsize=3, label=label)
-    alone = by_case[BESIDE_TEXT]["adherence"]
-    axes.axhline(alone, linestyle=":", color="grey", label="adherence of the text alone")
+    for case, style, label in ((BESIDE_TEXT, ":", "the demo model's"), (ADAPTED_TEXT, "--", "the adapter's")):
+        alone = by_case[case]["adherence"]
+        axes.axhline(alone, linestyle=style, color="grey", label=f"adherence of the text alone by {label} UNet")
     axes.set(xlabel="delay: share of the steps with the text alone", ylabel="share of pictures", ylim=(0, 1))
     axes.legend(frameon=False)
     _sheet(figure, grid, 1, columns, shown, images)

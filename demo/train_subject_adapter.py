@@ -32,6 +32,9 @@ BATCH = 16
 """Pictures per step and process."""
 
 CAPTION_DROP_PROBABILITY = 0.12
+APPEAR_PROBABILITY = 0.9
+"""A subject's picture is given; else its noun stays as it is, as in the steps that have the text alone."""
+
 CUT_OUT_PROBABILITY = 0.5
 SUBJECTS_ALONE_PROBABILITY = 0.5
 SUBJECTS_ALONE_SIGNAL = 0.5
@@ -104,8 +107,8 @@ def sample_caption(rng: np.random.Generator, things, subjects) -> tuple[str, lis
 
 
 class Batch:
-    """Captions, noun rows and references of some scenes. ``rows`` and ``valid`` are ``(B, 2)``; ``pictures`` are of all
-    subjects in the order of ``valid``."""
+    """Captions of some scenes, and of the subjects that are given by a picture, where ``valid`` is 1, the rows of their
+    nouns and in this order the pictures. ``rows`` and ``valid`` are ``(B, 2)``."""
 
     def __init__(self, rng: np.random.Generator, scenes: Scenes, chosen: np.ndarray):
         self.captions: list[str] = []
@@ -120,7 +123,7 @@ class Batch:
                 continue
             self.captions.append(caption)
             for place, (row, subject) in enumerate(zip(rows, subjects, strict=True)):
-                if subject is not None:
+                if subject is not None and rng.random() < APPEAR_PROBABILITY:
                     self.rows[item, place], self.valid[item, place] = row, 1.0
                     pictures.append(reference(rng, subject, cut_out=rng.random() < CUT_OUT_PROBABILITY))
         self.pictures = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)

@@ -52,7 +52,7 @@ def test_chart_of_delays_shows_every_picture(benchmark, tmp_path):
     report, cases = benchmark("subject_report"), benchmark("subject_cases")
     rates = {"identity": 0.5, "identity_error": 0.1, "adherence": 0.4, "adherence_error": 0.1}
     records = [{"case": case.name, **rates} for case in cases.CASES]
-    beside = [case.name for case in cases.CASES if case.prompt == cases.BESIDE]
+    beside = [case.name for case in cases.CASES if case.prompt == cases.BESIDE and not case.adapted]
     colours = {name: (20 * number + 40, 10, 200) for number, name in enumerate(["reference 1", *beside])}
     shown = {(name, 0): np.full((8, 8, 3), colour, np.float32) / 255 for name, colour in colours.items()}
     report.draw_delays(records, shown, cases.DELAYS, (0,), tmp_path / "chart.png")

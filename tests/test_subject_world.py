@@ -1,5 +1,7 @@
 """Subjects of the demo world: how they are drawn, found again and told apart; and the training of their adapter."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,26 @@ def test_another_fill_in_the_shape_is_told(world, identity):
     assert identity.fill_error(picture, shape, own) > 0.4
     assert identity.place_among(picture, shape, own, [world.Subject("circle", "two-tone", (green, blue), 0.0)]) == 1
     assert identity.one_of([shape, shape], "circle") is None
+
+
+def test_subjects_in_a_batch(part, world):
+    """Rows are those of nouns; a subject has a picture where neither the caption nor the picture was left out."""
+    training, text = part("demo.train_subject_adapter"), part("demo.text")
+    rng = np.random.default_rng(0)
+    drawn = [world.sample_scene(rng) for _ in range(600)]
+    scenes = SimpleNamespace(things=[each.things for each in drawn], subjects=[each.subjects for each in drawn])
+    batch = training.Batch(rng, scenes, np.arange(600))
+    subjects = torch.tensor(
+        [[place < len(each) and each[place] is not None for place in (0, 1)] for each in scenes.subjects]
+    )
+    given = batch.valid.bool()
+    assert batch.pictures.shape == (given.sum(), 3, 64, 64)
+    assert not (given & ~subjects).any()
+    share, expected = float(given.sum() / subjects.sum()), 0.9 * 0.88
+    assert abs(share - expected) < 4 * (expected * (1 - expected) / 600) ** 0.5
+    for item, place in given.nonzero().tolist():
+        words = text.words_of(batch.captions[item])
+        assert words[int(batch.rows[item, place]) - 1] == scenes.things[item][place].shape
 
 
 def test_balanced_attention(part):
