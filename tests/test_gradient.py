@@ -1,5 +1,7 @@
 """Gradients through the real ComfyUI inside a sampling run, against differences of losses."""
 
+import functools
+
 import pytest
 import torch
 
@@ -13,14 +15,7 @@ LAYOUTS = [pytest.param("sd1", marks=pytest.mark.slow), "sd2", "sdxl"]
 @pytest.fixture(scope="module")
 def bench(comfy, part, tiny):
     """``bench("sd1")``: a GradientBench of that layout."""
-    found = {}
-
-    def of(layout):
-        if layout not in found:
-            found[layout] = GradientBench(comfy, part, tiny(layout))
-        return found[layout]
-
-    return of
+    return functools.cache(lambda layout: GradientBench(comfy, part, tiny(layout)))
 
 
 def slope(loss, at, direction):

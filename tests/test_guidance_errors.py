@@ -1,5 +1,6 @@
 """What ends a guided run: interrupts and errors, after which all is as it was, and what is refused."""
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -13,14 +14,7 @@ from merge import GRADIENT
 @pytest.fixture(scope="module")
 def bench(comfy, part, tiny):
     """``bench("sd1")``: a GuidanceBench of that layout, on which rounding does not grow."""
-    found = {}
-
-    def of(layout):
-        if layout not in found:
-            found[layout] = GuidanceBench(comfy, part, soft(comfy, tiny, layout))
-        return found[layout]
-
-    return of
+    return functools.cache(lambda layout: GuidanceBench(comfy, part, soft(comfy, tiny, layout)))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The steps that Attention Guidance takes, against differences of losses and loops over the network's own attention."""
 
+import functools
 import math
 from types import SimpleNamespace
 
@@ -21,14 +22,7 @@ GROUPS = SimpleNamespace(
 @pytest.fixture(scope="module")
 def bench(comfy, part, tiny):
     """``bench("sd1")``: a GuidanceBench of that layout, on which rounding does not grow."""
-    found = {}
-
-    def of(layout):
-        if layout not in found:
-            found[layout] = GuidanceBench(comfy, part, soft(comfy, tiny, layout))
-        return found[layout]
-
-    return of
+    return functools.cache(lambda layout: GuidanceBench(comfy, part, soft(comfy, tiny, layout)))
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Attention Guidance in runs of the real ComfyUI: what is moved, how often, and what is left alone."""
 
+import functools
+
 import pytest
 import torch
 
@@ -11,14 +13,7 @@ from merge import close
 @pytest.fixture(scope="module")
 def bench(comfy, part, tiny):
     """``bench("sd1")``: a GuidanceBench of that layout, on which rounding does not grow."""
-    found = {}
-
-    def of(layout):
-        if layout not in found:
-            found[layout] = GuidanceBench(comfy, part, soft(comfy, tiny, layout))
-        return found[layout]
-
-    return of
+    return functools.cache(lambda layout: GuidanceBench(comfy, part, soft(comfy, tiny, layout)))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 The weights are random, with attention soft enough that rounding does not grow from step to step.
 """
 
+import functools
 import math
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -142,14 +143,7 @@ def same(found: torch.Tensor, expected: torch.Tensor) -> None:
 @pytest.fixture(scope="module")
 def agreement(comfy, part, tiny):
     """``agreement("sdxl")``: an Agreement on that layout."""
-    known = {}
-
-    def of(layout):
-        if layout not in known:
-            known[layout] = Agreement(comfy, part, tiny, layout)
-        return known[layout]
-
-    return of
+    return functools.cache(lambda layout: Agreement(comfy, part, tiny, layout))
 
 
 def test_published_code_on_sdxl(agreement):
