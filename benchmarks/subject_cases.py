@@ -20,9 +20,8 @@ ONE, TWO, BESIDE = "one", "two", "beside a coloured thing"
 @dataclass(frozen=True)
 class Case:
     """``prompt`` is one of ONE, TWO, BESIDE; no delay: the text alone, by the demo model's own UNet or the one
-    ``adapted`` to subjects. ``boxes``: the entities have the halves of the
-    picture; ``focused``: by Object-Focused Attention, whatever the subjects' localisation is. ``rendered``: a perfect
-    picture, as the autoencoder leaves it."""
+    ``adapted`` to subjects. ``boxes``: the entities have the halves of the picture; ``focused``: by Object-Focused
+    Attention, whatever the subjects' localisation is. ``rendered``: a perfect picture, as the autoencoder leaves it."""
 
     name: str
     prompt: str

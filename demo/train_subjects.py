@@ -15,7 +15,7 @@ from train import Stage, main
 STAGES = {
     "scenes": Stage("train_subject_scenes", parallel=True),
     "encoder": Stage("train_subject_encoder", 300.0, parallel=True),
-    "adapter": Stage("train_subject_adapter", 8400.0, parallel=True),
+    "adapter": Stage("train_subject_adapter", 7200.0, parallel=True),
     "export": Stage("export_subjects"),
 }
 

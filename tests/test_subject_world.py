@@ -169,6 +169,11 @@ def test_the_stages_lead_to_an_adapter_that_loads(part, comfy, tmp_path, monkeyp
     before = part("demo.train_subject_adapter").trained_unet().state_dict()
     moved = [name for name, value in before.items() if not torch.equal(trained[f"unet.{name}"], value)]
     assert len(moved) > 0.9 * len(before)
+    encoder = torch.load(tmp_path / "encoder.pt", weights_only=True)
+    kept = {name: value for name, value in trained.items() if name.startswith("image_encoder.")}
+    assert kept
+    for name, value in kept.items():
+        assert torch.equal(value, encoder[name.replace("image_encoder.", "clip.")]), name
     checkpoint = part("subjects.checkpoint")
     read = checkpoint.read(tmp_path / "subjects.safetensors")
     adapter = part("subjects.adapter").build(read, "subjects")
