@@ -16,6 +16,7 @@ from .nodes.scoring import SBScoreBinding
 from .nodes.segment import SBLoadSAM, SBSegmentEntities
 from .nodes.stage_weights import SBStageWeights
 from .nodes.structured import SBStructuredConditioning
+from .nodes.subjects import SBEntitySubject, SBLoadSubjectAdapter, SBSubjectInjection
 from .nodes.token_losses import SBPreviewTokenLosses
 from .nodes.token_merge import SBTokenMerge, SBTokenOptimization
 
@@ -45,6 +46,9 @@ class SemanticBinding(ComfyExtension):
             SBAttentionGuidance,
             SBStructuredConditioning,
             SBComposeNoise,
+            SBLoadSubjectAdapter,
+            SBEntitySubject,
+            SBSubjectInjection,
             SBRecordAttention,
             SBPreviewAttention,
             SBSaveAttention,

@@ -33,7 +33,7 @@ from report import quartiles, table, write_report
 from subject import Subject, Timing, peak_memory
 from workflows import Workflow, custom, guided
 
-SMALL = ("tiny", "demo")
+SMALL, TWO_ENCODERS = ("tiny", "demo"), ("sdxl", "tiny")
 
 
 def off(workflow: Workflow) -> Workflow:
@@ -61,8 +61,14 @@ def focused(workflow: Workflow) -> Workflow:
     return workflow.through("SBObjectFocusedAttention", start=0.0).through("SBStageWeights")
 
 
-def recorded(workflow: Workflow, resolution: str) -> Workflow:
-    return workflow.through("SBRecordAttention", resolution=resolution)
+def recorded(workflow: Workflow, resolution: str, affinity: bool = False) -> Workflow:
+    return workflow.through("SBRecordAttention", resolution=resolution, affinity=affinity)
+
+
+def with_subjects(workflow: Workflow, localisation: str) -> Workflow:
+    from random_adapter import injected
+
+    return injected(workflow, localisation)
 
 
 def excited(workflow: Workflow) -> Workflow:
@@ -70,10 +76,11 @@ def excited(workflow: Workflow) -> Workflow:
 
 
 class Case(NamedTuple):
-    """A way of using the pack, and the ratio that it may reach at most."""
+    """A way of using the pack, the ratio that it may reach at most, and the models that it is not for."""
 
     make: Callable[[Workflow], Workflow]
     most: float | None = None
+    not_for: tuple[str, ...] = ()
 
 
 CASES = {
@@ -81,6 +88,7 @@ CASES = {
     "all at strength 0": Case(off, 1.0),
     "recorder, latent/2": Case(lambda workflow: recorded(workflow, "latent/2"), 1.05),
     "recorder, latent/4": Case(lambda workflow: recorded(workflow, "latent/4"), 1.05),
+    "recorder with affinity, latent/4": Case(lambda workflow: recorded(workflow, "latent/4", affinity=True)),
     "self-attention temperature": Case(heated, 1.01),
     "object-focused attention and stage weights": Case(focused, 1.08),
     "all of these, recorder at latent/2": Case(lambda workflow: recorded(focused(heated(workflow)), "latent/2"), 1.12),
@@ -88,6 +96,10 @@ CASES = {
     "Attend-and-Excite": Case(excited, 2.4),
     "Attend-and-Excite, SynGen and entropy loss": Case(
         lambda workflow: guided(guided(excited(workflow), "syngen", end=1.0), "entropy", end=1.0)
+    ),
+    "subjects": Case(lambda workflow: with_subjects(workflow, "off"), not_for=TWO_ENCODERS),
+    "subjects, localised by attention": Case(
+        lambda workflow: with_subjects(workflow, "masks, else attention"), not_for=TWO_ENCODERS
     ),
 }
 """All are compared with "plain". A new technique is one more line. Guidance may take 1.7 times as long where it acts in
@@ -221,7 +233,7 @@ def main() -> None:
     parser.add_argument("--tome", action="store_true", help="time token optimisation, against the published procedure")
     parser.add_argument("--model", choices=("sd15", "sdxl", "tiny", "demo"), default="sd15")
     parser.add_argument("--cells", type=int, default=64, help="of a side of the latent of sd15 and sdxl")
-    parser.add_argument("--workflows", nargs="+", choices=CASES, default=list(CASES), help="compared with plain")
+    parser.add_argument("--workflows", nargs="+", choices=CASES, help="compared with plain; by default all")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="sampler steps of a run, at least 2")
     parser.add_argument("--minutes", type=float, default=15.0, help="start no repeat that would end later")
@@ -244,7 +256,8 @@ def main() -> None:
         if arguments.tome:
             records, about = token_speed.report(subject, arguments.repeats, arguments.minutes, arguments.model in SMALL)
         else:
-            names = dict.fromkeys(["plain", *arguments.workflows])
+            wanted = arguments.workflows or [name for name in CASES if arguments.model not in CASES[name].not_for]
+            names = dict.fromkeys(["plain", *wanted])
             records, about = report(subject, names, arguments.repeats, arguments.steps, arguments.minutes)
     height, width = subject.noise.shape[-2:]
     head = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -25,6 +26,8 @@ from subject_cases import (
     Case,
 )
 
+TITLE_WIDTH = 20
+"""Characters of a line above a sample."""
 MEASURES = ("identity", "both", "blending", "adherence")
 Samples = Mapping[tuple[str, int], np.ndarray]
 
@@ -152,4 +155,4 @@ def _sheet(figure, grid, first_row: int, columns: Sequence[str], shown: Samples,
             axes.set_xticks([])
             axes.set_yticks([])
             if row == 0:
-                axes.set_title(name.replace(", ", ",\n").replace(" with ", "\nwith "), fontsize=8)
+                axes.set_title(textwrap.fill(name, TITLE_WIDTH), fontsize=8)

@@ -15,7 +15,7 @@ DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 def references(images: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-    """Pictures ``(N, H, W, 3 or more)`` in 0..1 as squares ``(3, S, S)``, black where a mask ``(M, h, w)`` is.
+    """Pictures ``(N, H, W, 3 or more)`` in 0..1 as squares ``(3, S, S)``, black where a mask ``(M, h, w)`` is black.
 
     Raises:
         ValueError: there is neither one mask nor one for each picture, or one is empty.

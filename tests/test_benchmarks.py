@@ -136,12 +136,15 @@ def test_speed_of_the_demo_model(tmp_path):
         "all at strength 0": True,
         "recorder, latent/2": True,
         "recorder, latent/4": True,
+        "recorder with affinity, latent/4": True,
         "self-attention temperature": False,
         "object-focused attention and stage weights": False,
         "all of these, recorder at latent/2": False,
         "token merge": False,
         "Attend-and-Excite": False,
         "Attend-and-Excite, SynGen and entropy loss": False,
+        "subjects": False,
+        "subjects, localised by attention": False,
     }
 
 

@@ -1,9 +1,15 @@
 """The benchmarks of subjects: their arithmetic, chart and tables, and a small real run."""
 
+import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
+
+from clone import BENCHMARKS, ROOT
 
 
 def test_summary_of_subjects(benchmark):
@@ -59,3 +65,29 @@ def test_chart_of_delays_shows_every_picture(benchmark, tmp_path):
     chart = np.asarray(Image.open(tmp_path / "chart.png").convert("RGB")).astype(int)
     for name, colour in colours.items():
         assert (np.abs(chart - colour).max(2) <= 1).sum() > 1000, name
+
+
+@pytest.mark.slow
+def test_subjects_for_real(tmp_path):
+    """Two pictures each: an adapter is measured, one in another folder too, and kept pictures are not made again."""
+    cases = ["one subject", "two subjects", "two, localised by attention"]
+    command = [sys.executable, BENCHMARKS / "subjects.py", "--images", "2", "--workers", "1", "--cases", *cases]
+    options = ["--kept", tmp_path / "kept", "--tables", tmp_path / "subjects"]
+    for _ in range(2):
+        subprocess.run([*command, *options], check=True)
+        rows = json.loads((tmp_path / "subjects.json").read_text())["rows"]
+        assert [(row["case"], row["n"]) for row in rows] == [(case, 2) for case in cases]
+        kept = [line for path in tmp_path.glob("kept/*/*.jsonl") for line in path.read_text().splitlines()]
+        assert len(kept) == 6
+    weights = load_file(ROOT / "demo" / "subjects.safetensors")
+    adapters = [tmp_path / name / f"{name}.safetensors" for name in ("with", "without")]
+    for adapter in adapters:
+        adapter.parent.mkdir()
+        save_file(weights, adapter, {"image_encoder_heads": "4", "file": adapter.name})
+    command = [sys.executable, BENCHMARKS / "subject_losses.py", "--images", "2", "--workers", "1"]
+    files = ["--with-loss", adapters[0], "--without-loss", adapters[1]]
+    options = ["--kept", tmp_path / "both", "--tables", tmp_path / "losses"]
+    subprocess.run([*command, *files, *options], check=True)
+    assert (
+        "| two subjects, with the loss | two subjects, without | +0.000 ± 0.000" in (tmp_path / "losses.md").read_text()
+    )

@@ -41,6 +41,9 @@ TELLING = (
     "SBAttentionGuidance",
     "SBStructuredConditioning",
     "SBComposeNoise",
+    "SBLoadSubjectAdapter",
+    "SBEntitySubject",
+    "SBSubjectInjection",
 )
 NEEDS = {"Reload attention maps": "Save attention maps"}
 NOTES = {"MarkdownNote"}

@@ -24,6 +24,9 @@ const PANELS = {
     SBAttentionGuidance: textPanel("Whom it guides", "Run the workflow to see which entities it acts on."),
     SBStructuredConditioning: textPanel("Phrases encoded alone", "Run the workflow to see the noun phrases."),
     SBComposeNoise: textPanel("What is added up", "Run the workflow to see the parts and their weights."),
+    SBLoadSubjectAdapter: textPanel("What is in the file", "Run the workflow to see what the checkpoint holds."),
+    SBEntitySubject: textPanel("Pictures of the subject", "Run the workflow to see which pictures count."),
+    SBSubjectInjection: textPanel("Whose place they take", "Run the workflow to see which entities get subjects."),
     SBScoreBinding: textPanel("Binding score", "Run the workflow to see the score."),
     SBSaveAttention: textPanel("Saved file", "Run the workflow to see the file's name."),
 };
