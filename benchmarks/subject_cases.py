@@ -38,13 +38,13 @@ class Case:
         return 2 if self.prompt == TWO else 1
 
 
-TWO_SUBJECTS, BY_ATTENTION = "two subjects", "two, localised by attention"
+ONE_SUBJECT, TWO_SUBJECTS, BY_ATTENTION = "one subject", "two subjects", "two, localised by attention"
 IN_BOXES, IN_FOCUSED_BOXES = "two, localised by boxes", "two, boxes with Object-Focused Attention"
 TWO_TEXT, BESIDE_TEXT = "two, text alone", "beside, text alone"
 ADAPTED_TEXT = "beside, text alone by the adapter's UNet"
 
 CASES = (
-    Case("one subject", ONE),
+    Case(ONE_SUBJECT, ONE),
     Case("one, text alone", ONE, delay=None),
     Case("one, autoencoder alone", ONE, rendered=True),
     Case(TWO_SUBJECTS, TWO),

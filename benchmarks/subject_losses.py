@@ -13,7 +13,7 @@ from pathlib import Path
 
 import host
 from report import write_report
-from subject_cases import BY_ATTENTION, CASES, ONE, TWO_SUBJECTS
+from subject_cases import BY_ATTENTION, CASES, ONE_SUBJECT, TWO_SUBJECTS
 from subject_pictures import add_arguments, measured_pictures
 from subject_report import about, pairs, rates
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, default=host.RESULTS / "subject-losses", help="without .md")
     arguments = parser.parse_args()
     adapters = (arguments.with_loss.resolve(), arguments.without_loss.resolve())
-    cases = [case for case in CASES if case.name in (TWO_SUBJECTS, BY_ATTENTION) or (case.prompt == ONE and case.delay)]
+    cases = [case for case in CASES if case.name in (ONE_SUBJECT, TWO_SUBJECTS, BY_ATTENTION)]
     named, rows = [], {}
     for adapter, found in zip(ADAPTERS, measured_pictures(arguments, cases, adapters), strict=True):
         for case in cases:
