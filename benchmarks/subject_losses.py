@@ -36,7 +36,9 @@ def main() -> None:
             named.append(replace(case, name=f"{case.name}, {adapter}"))
             rows[named[-1].name] = found[case.name]
     table, records = rates(named, rows)
-    compared = pairs(rows, [tuple(f"{case.name}, {adapter}" for adapter in ADAPTERS) for case in cases])
+    by_loss = [tuple(f"{case.name}, {adapter}" for adapter in ADAPTERS) for case in cases]
+    by_place = [(f"{BY_ATTENTION}, {adapter}", f"{TWO_SUBJECTS}, {adapter}") for adapter in ADAPTERS]
+    compared = pairs(rows, [*by_loss, *by_place])
     head = [line for line in (*about(adapters), arguments.about) if line]
     lines = ["# The localisation loss", "", *(line for each in head for line in (each, "")), *table]
     text = "\n".join([*lines, "", "Paired differences, picture by picture:", "", *compared]) + "\n"
