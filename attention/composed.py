@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .rows import has_own_text
+from .rows import has_own_text, is_negative, is_zeroed
 from .run import Layer, Participant, Run
 
 NAME = "Compose Noise"
@@ -45,8 +45,9 @@ class ComposeSettings:
         """Raises ValueError if the sampler was not given the composition."""
         if self.composition not in run.compositions:
             raise ValueError(
-                f'{NAME} has nothing to act on: the sampler was not given its conditioning of "{self.text}". Connect '
-                f"its CONDITIONING output to the sampler, or take {NAME} off the model of this sampler."
+                f'{NAME} has nothing to act on: the sampler was not given its conditioning of "{self.text}" to draw. '
+                "Connect its CONDITIONING output to the sampler's positive input; what is to be kept out of the "
+                f"picture belongs into the node's input exclude. Or take {NAME} off the model of this sampler."
             )
         return Participant()
 
@@ -57,20 +58,17 @@ def compositions_of(conds: Mapping[str, Iterable[Mapping[str, Any]]], techniques
     Raises:
         ValueError: they cannot be composed here.
     """
-    names = {name for name, group in conds.items() if any(PART_KEY in cond for cond in group)}
-    if not names:
+    parts = [
+        cond[PART_KEY] for name, group in conds.items() if not is_negative(name) for cond in group if is_part(cond)
+    ]
+    if not parts:
         return frozenset()
-    if "negative" in names:
-        raise ValueError(
-            f"A conditioning of {NAME} is the sampler's negative prompt. Connect it to the positive input; what is to "
-            "be kept out of the picture belongs into the node's input exclude."
-        )
     if not conds.get("negative"):
         raise ValueError(
             f"{NAME} compares each part with the negative prompt, and this guider has none. Use KSampler, CFGGuider or "
             "another guider with a negative input; an empty prompt will do."
         )
-    found = {cond[PART_KEY].composition for name in names for cond in conds[name] if PART_KEY in cond}
+    found = {part.composition for part in parts}
     known = {each.composition for each in techniques if isinstance(each, ComposeSettings)}
     if found - known:
         raise ValueError(
@@ -78,6 +76,11 @@ def compositions_of(conds: Mapping[str, Iterable[Mapping[str, Any]]], techniques
             f"Connect the MODEL output of {NAME} to the sampler."
         )
     return frozenset(found)
+
+
+def is_part(cond: Mapping[str, Any]) -> bool:
+    """Whether a conditioning is a part, and no zeroed copy of one."""
+    return PART_KEY in cond and not is_zeroed(cond)
 
 
 class Member(NamedTuple):
@@ -184,7 +187,7 @@ def _members(group: Iterable[dict[str, Any]]) -> list[tuple[Part | None, list[di
     parts: dict[Part, list[dict[str, Any]]] = {}
     others = []
     for cond in group:
-        if PART_KEY in cond and has_own_text(cond):
+        if is_part(cond) and has_own_text(cond):
             parts.setdefault(cond[PART_KEY], []).append(cond)
         else:
             others.append(cond)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import comfy.model_patcher
@@ -24,7 +23,7 @@ from .composed import compositions_of, expanded
 from .gradient import FLAG
 from .layers import layers_of
 from .patching import edited, patched
-from .rows import bound_conds, chunks_of, negative_slots
+from .rows import bound_conds, chunks_of, given_conds, negative_slots
 from .run import Call, Evaluation, Participant, Run, Technique
 from .steps import step_of
 from .subjects import check_given
@@ -74,7 +73,7 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     original = guider.model_options
     model = guider.model_patcher
     techniques = original["transformer_options"][KEY]
-    bound = [cond for cond in chain(*guider.conds.values()) if cond.get(CONDITIONING_KEY)]
+    bound = given_conds(guider.conds)
     check_given(bound, techniques)
     run = Run(
         layers=layers_of(model),
@@ -84,7 +83,7 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         width=noise.shape[-1],
         cell=model.get_model_object("latent_format").spacial_downscale_ratio,
         techniques=techniques,
-        keys=frozenset(cond[CONDITIONING_KEY] for cond in bound),
+        given={cond["uuid"]: cond[CONDITIONING_KEY] for cond in bound},
         merged=frozenset(cond[CONDITIONING_KEY] for cond in bound if cond.get(MERGED_KEY)),
         compositions=compositions_of(guider.conds, techniques),
     )
@@ -149,8 +148,8 @@ def _identify(run: Run, participants, guider, executor, model, conds, x, timeste
     What the network then says is taken as said of the sampler's own latent: the part of the shift that the prediction
     holds is taken off it.
     """
-    run.conds = bound_conds(conds)
     run.negative_slots = negative_slots(conds, guider.conds)
+    run.conds = bound_conds(conds, run.negative_slots, run.given)
     if run.evaluation is None or FLAG in options["transformer_options"]:
         return executor(model, conds, x, timestep, options)
     if not run.evaluation.guided:

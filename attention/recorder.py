@@ -16,7 +16,7 @@ from .frame import Box, Sum, box_of, grid_of
 from .maps import AttentionMaps, Grid, Recording
 from .probabilities import mean_probabilities
 from .rows import Area, Chunk, membership
-from .run import Attention, Call, Layer, Participant, Run
+from .run import Attention, Call, Layer, Participant, Run, not_given
 from .steps import check_range, step_range
 from .targets import Target
 
@@ -198,11 +198,8 @@ class Recorder(Participant):
     def _problem(self) -> str | None:
         """Why there is nothing to show, if so."""
         settings = self.settings
-        if settings.binding.key not in self.run.keys:
-            return (
-                "Nothing was recorded: the sampler was not given the conditioning of this BINDING. Connect the "
-                "CONDITIONING output of the node that the BINDING comes from to the sampler."
-            )
+        if not self.run.gives(settings.binding):
+            return f"Nothing was recorded: {not_given(settings.binding)}"
         if not self.recorded:
             return (
                 f"Nothing was recorded between {settings.start:g} and {settings.end:g} of the steps: the bound "

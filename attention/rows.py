@@ -52,22 +52,50 @@ class Chunk(NamedTuple):
         return None if self.name is None else self.name[0]
 
 
-def bound_conds(conds: Sequence[list[dict[str, Any]] | None]) -> dict[tuple[Any, int], BoundCond]:
+def bound_conds(
+    conds: Sequence[list[dict[str, Any]] | None], negative_slots: frozenset[int], given: Mapping[Any, str]
+) -> dict[tuple[Any, int], BoundCond]:
     """The conditionings of one model evaluation that carry a binding, by their uuid and slot (0 cond, 1 uncond).
 
-    The key decides, not the slot: a bound negative prompt counts for its own binding. Where a conditioning has an area,
-    ComfyUI copies it into the other slot, key and uuid included, with the text of that slot; such a copy is none of
-    ours.
+    Args:
+        given: those that the sampler was given, as ``given_conds`` has them. Where a conditioning has an area, ComfyUI
+            copies it into the other slots, key and uuid included, with the text of that slot; such a copy is none of
+            ours.
     """
     found = {}
     for slot, group in enumerate(conds):
         for cond in group or ():
-            key = cond.get(CONDITIONING_KEY)
-            if key is None or not has_own_text(cond):
+            if slot in negative_slots or cond.get("uuid") not in given or not has_own_text(cond):
                 continue
             area = Area(*cond["area"]) if "area" in cond else None
-            found[cond["uuid"], slot] = BoundCond(key, cond["cross_attn"].shape[1], area)
+            found[cond["uuid"], slot] = BoundCond(given[cond["uuid"]], cond["cross_attn"].shape[1], area)
     return found
+
+
+def given_conds(of_guider: Mapping[str, Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The bound conditionings that a sampler was given to draw.
+
+    Nodes that make another conditioning of a bound one copy its dict, and with it the key: what is in a negative input,
+    or has been zeroed out, is none.
+    """
+    return [
+        cond
+        for name, group in of_guider.items()
+        for cond in group
+        if not is_negative(name) and cond.get(CONDITIONING_KEY) and not is_zeroed(cond)
+    ]
+
+
+def is_negative(name: str) -> bool:
+    """Whether a guider's conditionings of this name are what others are compared with: ComfyUI has "negative" and
+    "empty_negative_prompt", other packs "nag_negative" and the like."""
+    return "negative" in name
+
+
+def is_zeroed(cond: Mapping[str, Any]) -> bool:
+    """Whether a conditioning is one of ConditioningZeroOut, which leaves nothing of a text but its dict."""
+    text = cond.get("cross_attn")
+    return text is None or not text.any()
 
 
 def has_own_text(cond: Mapping[str, Any]) -> bool:
@@ -86,7 +114,8 @@ def negative_slots(conds: Sequence[list | None], of_guider: Mapping[str, list]) 
     known = [slot for slot, group in enumerate(conds) if any(group is own for own in of_guider.values())]
     if not known:
         return frozenset([1])
-    return frozenset(slot for slot in known if conds[slot] is of_guider.get("negative"))
+    negative = [group for name, group in of_guider.items() if is_negative(name)]
+    return frozenset(slot for slot in known if any(conds[slot] is group for group in negative))
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

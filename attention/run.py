@@ -66,12 +66,12 @@ class Run:
 
     ``height`` and ``width`` are the latent's, in cells; ``cell`` is the size of a cell in pixels; ``batch`` the number
     of latents; ``sigmas`` the falling noise schedule, one longer than the steps. ``techniques`` are all that take part,
-    ``keys`` those of the bindings whose conditioning the sampler was given, ``merged`` those among them whose entities
-    have been merged, ``compositions`` the names of those that the sampler was given the parts of. ``conds`` are the
-    bound conditionings of the evaluation in progress, ``negative_slots`` the places of the negative ones among its
-    conditionings, ``added_slots`` the places that parts of a composition have in it, with the place that each stands
-    for. ``negative`` is set, where there is a negative prompt, and ``guiding``
-    true, while techniques have their pass with gradients. ``held`` is the latent as the sampler has it.
+    ``given`` the keys of the bound conditionings that the sampler was given, by their uuids, ``merged`` those keys
+    whose entities have been merged, ``compositions`` the names of those that the sampler was given the parts of.
+    ``conds`` are the bound conditionings of the evaluation in progress, ``negative_slots`` the places of the negative
+    ones among its conditionings, ``added_slots`` the places that parts of a composition have in it, with the place that
+    each stands for. ``negative`` is set, where there is a negative prompt, and ``guiding`` true, while techniques have
+    their pass with gradients. ``held`` is the latent as the sampler has it.
     """
 
     layers: tuple[Layer, ...]
@@ -81,7 +81,7 @@ class Run:
     width: int
     cell: int
     techniques: tuple[Technique, ...] = ()
-    keys: frozenset[str] = frozenset()
+    given: Mapping[Any, str] = field(default_factory=dict)
     merged: frozenset[str] = frozenset()
     compositions: frozenset[str] = frozenset()
     evaluation: Evaluation | None = None
@@ -100,14 +100,26 @@ class Run:
         """The slots as other packs are to see them, which know a positive and a negative one."""
         return [self.added_slots.get(slot, slot) for slot in slots]
 
+    def gives(self, binding: Binding) -> bool:
+        """Whether the sampler was given the conditioning of the binding."""
+        return binding.key in self.given.values()
+
     def require(self, binding: Binding, name: str) -> None:
         """Raise ValueError if the sampler was not given the conditioning of the binding that a technique acts on."""
-        if binding.key not in self.keys:
+        if not self.gives(binding):
             raise ValueError(
-                f'{name} has nothing to act on: the sampler was not given the conditioning of "{binding.text}". '
-                "Connect the CONDITIONING output of the node that the BINDING comes from to the sampler, or take "
-                f"{name} off the model of this sampler."
+                f"{name} has nothing to act on: {not_given(binding)} Or take {name} off the model of this sampler."
             )
+
+
+def not_given(binding: Binding) -> str:
+    """The sentences for a sampler without the conditioning of a binding: how that comes about, and what to do."""
+    return (
+        f'the sampler was not given the conditioning of "{binding.text}" to draw. Connect the CONDITIONING output of '
+        "the node that the BINDING comes from to its positive input; as a negative prompt it does not count. "
+        "Conditioning (Concat) and Conditioning (Average) keep the binding of conditioning_to alone: connect the bound "
+        "prompt there, or bind what they have made with Bind Conditioning."
+    )
 
 
 class Call(NamedTuple):

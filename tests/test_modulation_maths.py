@@ -38,7 +38,7 @@ class OneCall:
         run, rows = maths("run"), maths("rows")
         self.layer = run.Layer("input", 1, 0, 0)
         sigmas = tuple(float(steps - n) for n in range(steps + 1))
-        self.run = run.Run((self.layer,), sigmas, 1, 1, 2, 8, keys=frozenset([binding.key]))
+        self.run = run.Run((self.layer,), sigmas, 1, 1, 2, 8, given={0: binding.key})
         self.chunk = rows.Chunk(0, 1, rows.BoundCond(binding.key, 6, None))
         self.call = run.Call(step, 1, (0,), (self.chunk,), 6)
         q, k = torch.eye(2)[None] * 2**0.5, LOGITS.T[None].contiguous()

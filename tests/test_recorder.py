@@ -150,12 +150,6 @@ def test_area_is_put_where_it_belongs(comfy, part, sd1):
     assert rest.abs().max() == 0
 
 
-def test_bound_negative_prompt(comfy, part, sd1):
-    """The key decides, not the slot."""
-    recording, reference = recorded(comfy, part, sd1, positive=sd1.negative, negative=sd1.bound.conditioning)
-    check(recording, reference, sd1.bound)
-
-
 @pytest.mark.parametrize("key", ["pair", "triple"])
 @pytest.mark.parametrize("before", [True, False], ids=["theirs first", "theirs last"])
 def test_another_pack_replaces_cross_attention(comfy, part, sd1, key, before):
@@ -277,8 +271,7 @@ def test_extra_passes_of_guidance_are_not_recorded(comfy, part, sd1, name):
     node = {"PAG": PerturbedAttentionGuidance, "SAG": SelfAttentionGuidance}[name]
     settings = {"PAG": (3.0,), "SAG": (0.5, 2.0)}[name]
     model = node.execute(sd1.model, *settings).args[0]
-    bound, plain = (sd1.bound.conditioning, sd1.negative) if name == "PAG" else (sd1.negative, sd1.bound.conditioning)
-    recording, reference = recorded(comfy, part, sd1, model=model, positive=bound, negative=plain)
+    recording, reference = recorded(comfy, part, sd1, model=model)
     assert [len(call.context) for call in reference.calls] == [2, 1, 2, 1]
     check(recording, reference, sd1.bound, calls=reference.calls[::2])
 
