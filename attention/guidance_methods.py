@@ -38,7 +38,7 @@ class Attended:
     area: Area | None
     latents: Sequence[int]
 
-    def mean(self, layers: frozenset[Layer], rows: Sequence[int]) -> torch.Tensor:
+    def mean(self, layers: Sequence[Layer], rows: Sequence[int]) -> torch.Tensor:
         """``(B, N, len(rows))``: the mean over heads and layers of one grid."""
         return torch.stack([self.maps[layer][..., list(rows)].mean(1) for layer in layers]).mean(0)
 
@@ -64,7 +64,8 @@ class Objective(Protocol):
     """One method's part in one run."""
 
     name: str
-    layers: frozenset[Layer]
+    layers: tuple[Layer, ...]
+    """In the order of the network, which is that of all sums over them."""
 
     def update(self, step: int) -> Update | None:
         """What is to be done in a step of the run; None for nothing."""
@@ -113,14 +114,14 @@ class _Objective:
         self.steps = step_range(method.start, method.end, run.steps)
         self.layers = self.chosen_layers()
 
-    def chosen_layers(self) -> frozenset[Layer]:
+    def chosen_layers(self) -> tuple[Layer, ...]:
         """Published: all layers on a grid of 16 x 16 of Stable Diffusion. For SDXL those three that ToMe takes."""
         layers, run = self.run.layers, self.run
-        published = frozenset(layer for layer in layers if layer.key in PUBLISHED_LAYERS)
+        published = tuple(layer for layer in layers if layer.key in PUBLISHED_LAYERS)
         if self.method.resolution == "auto" and len(published) == len(PUBLISHED_LAYERS):
             return published
         levels = chosen_levels(self.method.resolution, layers, run.height, run.width)
-        return frozenset(layer for layer in layers if layer.level in levels)
+        return tuple(layer for layer in layers if layer.level in levels)
 
     def update(self, step: int) -> Update | None:
         return Update(self.method.step_size) if step in self.steps else None
@@ -272,13 +273,13 @@ class Layout(WithRegions):
 class _InLayout(_Objective):
     name = Layout.name
 
-    def chosen_layers(self) -> frozenset[Layer]:
+    def chosen_layers(self) -> tuple[Layer, ...]:
         """Published: the middle of the network and the first block of the decoder with attention."""
         layers = super().chosen_layers()
         if self.method.resolution != "auto" or {layer.key for layer in layers} == PUBLISHED_LAYERS:
             return layers
         coarsest = max(layer.level for layer in self.run.layers if layer.block == "output")
-        return frozenset(
+        return tuple(
             layer
             for layer in self.run.layers
             if layer.block == "middle" or (layer.block == "output" and layer.level == coarsest)
@@ -293,10 +294,9 @@ class _InLayout(_Objective):
         return sigma**2
 
     def losses(self, attended: Attended) -> Losses:
-        layers = sorted(self.layers)
-        regions = [self.regions(attended, layer) for layer in layers]
+        regions = [self.regions(attended, layer) for layer in self.layers]
         rows = [self.binding.group(entity) for entity in self.method.entities(self.binding)]
-        each = outside([attended.maps[layer] for layer in layers], regions, rows)
+        each = outside([attended.maps[layer] for layer in self.layers], regions, rows)
         return Losses(each, each.mean(1))
 
 
@@ -316,13 +316,13 @@ class TokenAndPixel(WithRegions):
 class _Composing(_Objective):
     name = TokenAndPixel.name
 
-    def chosen_layers(self) -> frozenset[Layer]:
+    def chosen_layers(self) -> tuple[Layer, ...]:
         """Published: the middle and all of the decoder. Here without its finest level, which takes most of the time."""
         layers = super().chosen_layers()
         if self.method.resolution != "auto" or {layer.key for layer in layers} == PUBLISHED_LAYERS:
             return layers
         finest = min(layer.level for layer in self.run.layers)
-        return frozenset(each for each in self.run.layers if each.block != "input" and each.level > finest)
+        return tuple(each for each in self.run.layers if each.block != "input" and each.level > finest)
 
     def losses(self, attended: Attended) -> Losses:
         nouns = self.nouns()

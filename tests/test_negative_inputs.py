@@ -4,49 +4,17 @@ import pytest
 import torch
 
 from attention_reference import record, sample
-from compose import ComposeBench
-from injecting import SubjectBench
+from guiding import LOSSES
 from modulate import ALL
+from techniques import TECHNIQUES, TechniquesBench
 
-TECHNIQUES = [
-    "nothing",
-    "recorder",
-    "modulation",
-    "structured",
-    "merge",
-    "optimization",
-    "guidance",
-    "subjects",
-    "composition",
-]
+ONE_LOSS = [name for name in TECHNIQUES if name not in LOSSES[1:]]
+"""Guidance by one of its losses: what it acts on is the same for all."""
 COPIES = ["zeroed", "same", "average", "masked", "area", "hooked", "combined"]
 
 
-class Bench(SubjectBench, ComposeBench):
-    """Every technique on one bound prompt, and what graphs make of its conditioning for a negative input."""
-
-    def with_technique(self, name: str) -> tuple:
-        """The MODEL and the CONDITIONING of the nodes of a technique."""
-        if name == "nothing":
-            return self.model, self.positive
-        if name == "recorder":
-            return record(self.part, self.model, self.bound)[0], self.positive
-        if name == "modulation":
-            return self.modulated(**ALL), self.positive
-        if name == "structured":
-            node = self.part("nodes.structured").SBStructuredConditioning
-            with torch.inference_mode():
-                return node.execute(self.model, self.clip, self.bound.binding, 0.0, 1.0).args[0], self.positive
-        if name == "merge":
-            return self.merged.model, self.merged.conditioning
-        if name == "optimization":
-            return self.optimized(), self.merged.conditioning
-        if name == "guidance":
-            return self.guide("attend and excite"), self.positive
-        if name == "subjects":
-            injected = self.inject(localisation="masks, else attention")
-            return injected.model, injected.conditioning
-        return self.compose(prompt_weight=1.0).args
+class Bench(TechniquesBench):
+    """With what graphs make of a conditioning for a negative input."""
 
     def copied(self, kind: str, conditioning: list) -> list:
         """What a graph makes of a conditioning."""
@@ -81,7 +49,7 @@ def without_keys(conditioning: list) -> list:
     ]
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
+@pytest.mark.parametrize("technique", ONE_LOSS)
 @pytest.mark.parametrize("kind", COPIES)
 def test_a_copy_in_the_negative_input(bench, technique, kind):
     model, positive = bench.with_technique(technique)
@@ -93,7 +61,7 @@ def test_a_copy_in_the_negative_input(bench, technique, kind):
         assert not torch.equal(with_key, plain), "the technique has acted"
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
+@pytest.mark.parametrize("technique", ONE_LOSS)
 @pytest.mark.parametrize("kind", ["zeroed", "same"])
 @pytest.mark.parametrize("guider", ["perpendicular", "dual"])
 def test_copies_in_guiders_of_several_inputs(bench, technique, kind, guider):
