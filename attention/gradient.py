@@ -1,7 +1,8 @@
 """Gradients through the model inside a sampling run, where ComfyUI executes everything in inference mode.
 
 The tensors of an inference run cannot take part in a backward pass. Inside ``differentiable`` the weights are wrapped
-as ordinary tensors on the same storage, so that nothing is copied, and all is put back on every way out.
+as ordinary tensors on the same storage, so that nothing is copied, and all is put back on every way out. Tensors that
+others keep outside of the module (bypass adapters, injections, patches) are wrapped where an operation meets them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import comfy.model_management
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
+from torch.overrides import TorchFunctionMode
 
 from .run import Attention, Call, Layer
 
@@ -30,9 +32,9 @@ SIZE_EMBEDDINGS = 6 * 256
 
 @contextmanager
 def differentiable(module: torch.nn.Module) -> Iterator[None]:
-    """Outside inference mode, with gradients on, and with the module's inference tensors wrapped as ordinary ones."""
+    """Outside inference mode, with gradients on, and with ordinary tensors in the place of inference tensors."""
     replaced = []
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), _OrdinaryOperands():
         try:
             for each in module.modules():
                 for tensors in (each._parameters, each._buffers):
@@ -44,6 +46,23 @@ def differentiable(module: torch.nn.Module) -> Iterator[None]:
         finally:
             for tensors, name, tensor in replaced:
                 tensors[name] = tensor
+
+
+class _OrdinaryOperands(TorchFunctionMode):
+    """Wraps the inference tensors that operations are given."""
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if kwargs:
+            return function(*map(_operand, args), **{name: _operand(value) for name, value in kwargs.items()})
+        return function(*map(_operand, args))
+
+
+def _operand(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return _wrapped(value) if value.is_inference() else value
+    if type(value) in (list, tuple):
+        return type(value)(map(_operand, value))
+    return value
 
 
 def _wrapped(tensor: torch.Tensor) -> torch.Tensor:
