@@ -34,6 +34,32 @@ def box_of(area: Area | None, grid: tuple[int, int], level: int) -> Box:
     return Box(top, left, min(height, grid[0] - top), min(width, grid[1] - left))
 
 
+def on_grid(maps: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Maps ``(B, C, h, w)`` on a layer's usual grid, bilinear: other nodes (deep shrink) have layers work on another
+    one in some steps."""
+    if maps.shape[-2:] == grid:
+        return maps
+    return F.interpolate(maps, size=grid, mode="bilinear", align_corners=False)
+
+
+def patches_on_grid(values: torch.Tensor, of: tuple[int, int], grid: tuple[int, int]) -> torch.Tensor:
+    """Values ``(..., N, C)`` of the patches of one grid on another, as ``on_grid``."""
+    if of == grid:
+        return values
+    maps = values.reshape(-1, *values.shape[-2:]).transpose(1, 2).unflatten(2, of)
+    found = on_grid(maps, grid).flatten(2).transpose(1, 2)
+    return found.reshape(*values.shape[:-2], *found.shape[-2:])
+
+
+def affinity_on_grid(affinity: torch.Tensor, of: tuple[int, int], grid: tuple[int, int]) -> torch.Tensor:
+    """``(B, N, N)``: what patches attend to, from one grid on another; still shares that add up to 1."""
+    if of == grid:
+        return affinity
+    queries = patches_on_grid(affinity, of, grid)
+    found = patches_on_grid(queries.transpose(1, 2), of, grid).transpose(1, 2)
+    return found / found.sum(-1, keepdim=True)
+
+
 class Sum:
     """Running mean of maps ``(..., h, w)`` on a grid, each of which may cover only a box of it.
 
@@ -47,8 +73,7 @@ class Sum:
 
     def add(self, maps: torch.Tensor, box: Box) -> None:
         """Add maps of the box, resized to its cells where another node had the layer work on a different grid."""
-        if maps.shape[-2:] != box[2:]:
-            maps = F.interpolate(maps, size=box[2:], mode="bilinear", align_corners=False)
+        maps = on_grid(maps, box[2:])
         border = (box.left, self.grid[1] - box.left - box.width, box.top, self.grid[0] - box.top - box.height)
         maps, covered = F.pad(maps, border), F.pad(maps.new_ones(box[2:]), border)
         if self.total is None:

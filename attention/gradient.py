@@ -19,6 +19,7 @@ import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from torch.overrides import TorchFunctionMode
 
+from .frame import grid_of, patches_on_grid
 from .run import Attention, Call, Layer
 
 FLAG = "semantic_binding_gradient"
@@ -78,8 +79,8 @@ def memory_of_a_row(model, shape: Sequence[int]) -> float:
 
 
 class Seen(NamedTuple):
-    """The attention of one layer in a differentiated pass: probabilities ``(B, N, groups)``, or for each head ``(B,
-    heads, N, groups)``."""
+    """The attention of one layer in a differentiated pass, on its usual ``grid``: probabilities ``(B, N, groups)``, or
+    for each head ``(B, heads, N, groups)``."""
 
     layer: Layer
     grid: tuple[int, int]
@@ -189,10 +190,12 @@ class ModelCall:
         found: list[Seen] = []
 
         def observe(call: Call, attention: Attention) -> None:
+            attention.check_whole()
+            grid = grid_of(*self.x.shape[-2:], attention.layer.level)
             appended = attention.k.shape[1] - len(groups)  # by other packs
             columns = torch.nn.functional.pad(groups, (0, 0, 0, appended))
             probabilities = attention.probabilities(call.chunks[0], columns, per_head)
-            found.append(Seen(attention.layer, attention.grid, probabilities))
+            found.append(Seen(attention.layer, grid, patches_on_grid(probabilities, attention.grid, grid)))
             if len(found) == len(layers):
                 raise _Enough
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from ..parsing.binding import Binding, Entity
-from .frame import Box, Sum
-from .patches import coverage_in, entity_of_covered, entity_of_patches, regions_of, resized, smoothed
+from .frame import Box, Sum, grid_of, on_grid
+from .patches import coverage_in, entity_of_covered, entity_of_patches, regions_of, smoothed
 from .recorder import chosen_levels
 from .roles import Roles, check_rows, over_columns, roles_of
 from .rows import Area, Chunk, membership
@@ -141,11 +141,7 @@ class Focus(Participant):
         return first <= call.step < self.steps.stop and bool(call.of(self.settings.binding.key))
 
     def bias_cross(self, call: Call, attention: Attention):
-        if attention.q.shape[1] != attention.grid[0] * attention.grid[1]:
-            raise ValueError(
-                f"Another node has tiled or merged the patches of layer {attention.layer.name} in its attention to the "
-                "prompt, so there is no telling which patch belongs to which entity. Take that node off this model."
-            )
+        attention.check_whole()
         with self.lock:
             if self.step != call.step:
                 self._next_step(call.step)
@@ -166,9 +162,10 @@ class Focus(Participant):
 
     def _collect(self, call: Call, attention: Attention, chunk: Chunk) -> None:
         scores = self._scores(call, attention, chunk)
-        area, grid = chunk.cond.area, scores.shape[-2:]
+        area = chunk.cond.area
+        height, width = (self.run.height, self.run.width) if area is None else area[:2]
         with self.lock:
-            collected = self.sums.setdefault(area, Sum(tuple(grid)))
+            collected = self.sums.setdefault(area, Sum(grid_of(height, width, attention.layer.level)))
             collected.add(scores, Box(0, 0, *collected.grid))
 
     def _scores(self, call: Call, attention: Attention, chunk: Chunk) -> torch.Tensor:
@@ -186,7 +183,7 @@ class Focus(Participant):
         key = (area, attention.grid, columns)
         if key not in self.biases:
             if self.regions is None:
-                of_patches = entity_of_patches(resized(scores.to(attention.k.device), attention.grid), share)
+                of_patches = entity_of_patches(on_grid(scores.to(attention.k.device), attention.grid), share)
             else:
                 regions = self.regions.to(attention.k.device)
                 of_patches = entity_of_covered(coverage_in(regions, area, attention.grid), share)

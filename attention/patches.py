@@ -18,13 +18,6 @@ def smoothed(scores: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(scores, 3, stride=1, padding=1, count_include_pad=False)
 
 
-def resized(scores: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Scores ``(B, G, h, w)`` on another grid, bilinear."""
-    if scores.shape[-2:] == grid:
-        return scores
-    return F.interpolate(scores, size=grid, mode="bilinear", align_corners=False)
-
-
 def entity_of_patches(scores: torch.Tensor, min_share: float) -> torch.Tensor:
     """The entity with the highest score in each patch, the first of equals: ``(B, G, h, w)`` to ``(B, h*w)``.
 

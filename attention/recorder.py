@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from ..parsing.binding import Binding
-from .frame import Box, Sum, box_of, grid_of
+from .frame import Box, Sum, affinity_on_grid, box_of, grid_of
 from .maps import AttentionMaps, Grid, Recording
 from .probabilities import mean_probabilities
 from .rows import Area, Chunk, membership
@@ -90,6 +90,7 @@ class Recorder(Participant):
         return call.step in self.steps and bool(call.first_of(self.settings.binding.key))
 
     def observe_cross(self, call: Call, attention: Attention) -> None:
+        attention.check_whole()
         for chunk in call.first_of(self.settings.binding.key):
             groups = self._groups(chunk.cond.length, call.context_rows, attention.k)
             found = attention.probabilities(chunk, groups)
@@ -121,17 +122,19 @@ class Recorder(Participant):
         query = row * height // box.height * width + column * width // box.width
         q = attention.q[chunk.rows, query : query + 1]
         found = mean_probabilities(q, attention.k[chunk.rows], attention.heads).transpose(1, 2)
+        found = found * (height * width / (box.height * box.width))  # resized, it still adds up to 1
         self._add("self", call.step, attention, found, chunk.cond.area)
 
     def _observe_affinity(self, attention: Attention, chunk: Chunk) -> None:
         level = attention.layer.level
         grid = grid_of(self.run.height, self.run.width, level)
-        if chunk.cond.area is not None or attention.grid != grid:
+        if chunk.cond.area is not None:
             raise ValueError(
-                "Affinity is recorded of whole pictures only, and the bound conditioning has an area, or another node "
-                f"has changed the grid of layer {attention.layer.name}. Switch affinity off, or take that node off."
+                "Affinity is recorded of whole pictures only, and the bound conditioning has an area. Switch affinity "
+                "off, or take the area off the conditioning."
             )
         found = mean_probabilities(attention.q[chunk.rows], attention.k[chunk.rows], attention.heads)
+        found = affinity_on_grid(found, attention.grid, grid)
         with self.lock:
             patches = found.shape[-2:]
             self.affinities.setdefault(level, Sum(tuple(patches))).add(found, Box(0, 0, *patches))

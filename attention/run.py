@@ -159,6 +159,14 @@ class Attention(NamedTuple):
     k: torch.Tensor
     bias: torch.Tensor | None = None
 
+    def check_whole(self) -> None:
+        """Raise ValueError if the queries are not those of the patches of the grid."""
+        if self.q.shape[1] != self.grid[0] * self.grid[1]:
+            raise ValueError(
+                f"Another node has tiled or merged the patches of layer {self.layer.name} in its attention to the "
+                "prompt, so there is no telling which patch is where. Take that node off this model."
+            )
+
     def probabilities(self, chunk: Chunk, groups: torch.Tensor, per_head: bool = False) -> torch.Tensor:
         """``(rows, N, G)``: probability that the patches of a chunk give each group of keys, mean over heads; or
         each head's, ``(rows, heads, N, G)``."""
