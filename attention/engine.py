@@ -8,6 +8,7 @@ are put into the options of each single forward pass, later than those of any ot
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,6 +88,7 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         merged=frozenset(cond[CONDITIONING_KEY] for cond in bound if cond.get(MERGED_KEY)),
         compositions=compositions_of(guider.conds, techniques),
     )
+    _note_unheeded(run)
     participants = sorted((technique.begin(run) for technique in techniques), key=lambda one: one.edits_last)
     guider.model_options = comfy.model_patcher.create_model_options_clone(original)
     for kind, wrapper in (
@@ -106,6 +108,16 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     for participant in participants:
         participant.finish(latent)
     return latent
+
+
+def _note_unheeded(run: Run) -> None:
+    """A line in the log for a bound conditioning that nothing on the model acts on."""
+    heeded = {binding.key for technique in run.techniques if (binding := getattr(technique, "binding", None))}
+    if not heeded.issuperset(run.given.values()):
+        logging.info(
+            "Semantic Binding: the sampler was given a bound conditioning that no node on its model acts on. If one "
+            "should, look where models are merged: such nodes keep the settings of model1 alone, so put it after them."
+        )
 
 
 def _evaluate(run: Run, executor, x, timestep, *args, **kwargs):

@@ -133,6 +133,19 @@ def chunks_of(
     }
 
 
+def place_of(own: torch.Tensor, conditionings: Sequence[torch.Tensor], chunk: int) -> int | None:
+    """The row at which an encoded text ``(1, T, D)`` begins in all conditionings ``(1, T', D)``: a multiple of
+    ``chunk``, as Conditioning (Concat) puts prompts behind each other; None if it is not in them. Batches of other
+    sizes round differently."""
+    places: set[int] | None = None
+    for rows in conditionings:
+        starts = range(0, rows.shape[1] - own.shape[1] + 1, chunk)
+        differences = {start: (rows[:, start : start + own.shape[1]] - own).abs().amax() for start in starts}
+        found = {start for start, difference in differences.items() if difference < 1e-2 * own.abs().amax()}
+        places = found if places is None else places & found
+    return min(places, default=None) if places else None
+
+
 def membership(
     groups: Sequence[tuple[Sequence[int], float]], length: int, context_rows: int, columns: int, device: torch.device
 ) -> torch.Tensor:

@@ -25,7 +25,8 @@ class Wording:
     def how_to_wire(self) -> str:
         return (
             f"Connect the model output of {self.node} to a sampler, and the LATENT output of that same sampler to the "
-            "latent input of this node (with SamplerCustomAdvanced its first output, not denoised_output)."
+            "latent input of this node (with SamplerCustomAdvanced its first output, not denoised_output), and put "
+            f"{self.node} after nodes that merge models: they keep the settings of model1 alone."
         )
 
 

@@ -5,6 +5,7 @@ import os
 import folder_paths
 from comfy_api.latest import io
 
+from ..attention.rows import place_of
 from ..parsing import models
 from ..parsing.bind import bind
 from ..parsing.binding import CONDITIONING_KEY
@@ -143,14 +144,18 @@ class SBBindConditioning(io.ComfyNode):
     def execute(
         cls, conditioning, clip, text, entities="", parser=models.AUTO, excluded=DEFAULT_EXCLUDED
     ) -> io.NodeOutput:
-        binding, _ = read(clip, text, entities, parser, excluded)
-        for number, (rows, _) in enumerate(conditioning, 1):
-            if rows.shape[1] != binding.length:
+        binding, tokens = read(clip, text, entities, parser, excluded)
+        if any(rows.shape[1] != binding.length for rows, _ in conditioning):
+            own = encode(clip, tokens)[0][0]
+            place = place_of(own, [rows for rows, _ in conditioning], own.shape[1] // binding.encoders[0].chunks)
+            if place is None:
+                counts = ", ".join(str(rows.shape[1]) for rows, _ in conditioning)
                 raise ValueError(
-                    f"The conditioning has {rows.shape[1]} token rows (part {number} of {len(conditioning)}), but this "
-                    f"text gives {binding.length} with this CLIP. Use the text and CLIP that it was made from, and "
-                    "combine or concatenate conditionings only after binding them."
+                    f"The conditioning has {counts} token rows, but this text gives {binding.length} with this CLIP, "
+                    "and they are not among them. Use the text and CLIP that it was made from; of prompts that were "
+                    "concatenated, the text of one."
                 )
+            binding = binding.behind(place)
         return shown(with_key(conditioning, binding), binding)
 
 

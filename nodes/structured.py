@@ -66,10 +66,11 @@ def encoded_phrases(clip, binding, spans):
         ValueError: there is no text encoder, or it makes other tokens of the prompt than the binding's did.
     """
     tokens, vocabularies = tokenized_for(binding, clip, binding.prompt)
-    if align(tokens, vocabularies, plain(binding.prompt)) != binding.encoders:
+    encoders = align(tokens, vocabularies, plain(binding.prompt))
+    if encoders != tuple(each.alone for each in binding.encoders):
         raise ValueError(
             f'This CLIP makes other tokens of "{binding.text}" than the one the BINDING was made with. Connect the '
             "CLIP that the prompt was encoded with."
         )
     empty, _ = tokenized_for(binding, clip, "")
-    return encode(clip, phrase_tokens(tokens, empty, vocabularies, binding.encoders, spans))[0][0]
+    return encode(clip, phrase_tokens(tokens, empty, vocabularies, encoders, spans))[0][0]

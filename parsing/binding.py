@@ -99,7 +99,8 @@ def with_unique_names(entities: Iterable[Entity]) -> tuple[Entity, ...]:
 
 
 class Row(NamedTuple):
-    """One row of an encoder's conditioning sequence. ``kind`` is start, text, embedding, end or padding.
+    """One row of an encoder's conditioning sequence. ``kind`` is start, text, embedding, end or padding, or "other" for
+    rows of another prompt.
 
     ``piece`` is the decoded word piece; ``span`` its characters in ``Binding.text`` (None for start, end, padding).
     """
@@ -129,6 +130,12 @@ class EncoderTokens:
 
     def of_kind(self, *kinds: str) -> tuple[int, ...]:
         return tuple(i for i, row in enumerate(self.rows) if row.kind in kinds)
+
+    @property
+    def alone(self) -> EncoderTokens:
+        """Without the rows of other prompts that stand before its own."""
+        others = self.of_kind("other")
+        return replace(self, rows=self.rows[others[-1] + 1 :]) if others else self
 
     def positions(self, spans: Iterable[Span]) -> tuple[int, ...]:
         """Row indices of every word piece that overlaps one of the spans."""
@@ -181,6 +188,16 @@ class Binding:
                 return entity
         listed = ", ".join(f"{number} = {entity.name}" for number, entity in enumerate(self.entities, 1)) or "none"
         raise ValueError(f'The binding has no entity "{name}". Its entities are: {listed}.')
+
+    def behind(self, count: int) -> Binding:
+        """The binding of a conditioning in which ``count`` rows of other prompts (whole chunks) come before its own."""
+
+        def moved(tokens: EncoderTokens) -> EncoderTokens:
+            chunk = tokens.length // tokens.chunks
+            others = (Row("other" if row % chunk else "start") for row in range(count))
+            return replace(tokens, rows=(*others, *tokens.rows))
+
+        return replace(self, encoders=tuple(map(moved, self.encoders)))
 
     def with_entity(self, name: str, **changes: Any) -> Binding:
         """A copy in which the named entity has the given fields."""

@@ -142,8 +142,27 @@ def test_a_conditioning_made_elsewhere_is_bound(layout, tiny, comfy, bind_condit
 def test_a_conditioning_of_another_length_is_refused(tiny, comfy, bind_conditioning):
     clip = tiny("sd1").clip
     (made,) = comfy.nodes.CLIPTextEncode().encode(clip, "very " * 80 + PROMPT)
-    with pytest.raises(ValueError, match="has 154 token rows .* gives 77"):
+    with pytest.raises(ValueError, match="has 154 token rows, but this text gives 77 .*not among them"):
         bind_conditioning(made, clip, PROMPT)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("first", [True, False], ids=["conditioning_to", "conditioning_from"])
+def test_a_concatenated_conditioning_is_bound(layout, first, tiny, comfy, bind, bind_conditioning):
+    """Where the text stands in it, the words are found; the other prompt's are none of them."""
+    clip = tiny(layout).clip
+    own, other = (comfy.nodes.CLIPTextEncode().encode(clip, text)[0] for text in (PROMPT, "an oil painting"))
+    (joined,) = comfy.nodes.ConditioningConcat().concat(*((own, other) if first else (other, own)))
+    bound, binding, _ = bind_conditioning(joined, clip, PROMPT)
+    _, alone, _ = bind(clip, PROMPT)
+    before = 0 if first else 77
+    assert [binding.group(entity) for entity in binding.entities] == [
+        tuple(before + row for row in alone.group(entity)) for entity in alone.entities
+    ]
+    assert binding.length == before + 77 and bound[0][0] is joined[0][0]
+    for tokens in binding.encoders:
+        assert [row for row in tokens.of_kind("text") if row < before] == []
+        assert tokens.chunks == (1 if first else 2)
 
 
 def test_the_nodes_run_in_a_graph(tiny, run_graph):
