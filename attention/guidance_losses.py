@@ -74,7 +74,10 @@ def divergences(attention: torch.Tensor) -> torch.Tensor:
 
 def misbinding(attention: torch.Tensor, related: Sequence[Related]) -> torch.Tensor:
     """SynGen, equations 2 to 4: ``(B, G)``, how far apart each noun and its modifiers are, less how far apart they are
-    from the other words. ``attention (B, N, W)`` is that to the words, without start, end and padding."""
+    from the other words. ``attention (B, N, W)`` is that to the words, without start, end and padding.
+
+    Of a word of several pieces the one that is furthest away counts, each time.
+    """
     apart = divergences(attention)
     losses = []
     for each in related:
@@ -83,7 +86,7 @@ def misbinding(attention: torch.Tensor, related: Sequence[Related]) -> torch.Ten
         def from_others(places: Sequence[int], others: Sequence[int] = others) -> torch.Tensor:
             if not others:
                 return apart.new_zeros(len(apart))
-            return -apart[:, list(places)][..., list(others)].mean((1, 2))
+            return -apart[:, list(places)][..., list(others)].amax(1).mean(1)
 
         loss = apart.new_zeros(len(apart))
         for modifier in each.modifiers:

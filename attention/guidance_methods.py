@@ -17,7 +17,7 @@ import torch
 from ..parsing.binding import Binding, Entity
 from .binding_losses import composite_maps, entropy_loss, strength
 from .guidance_losses import Related, misbinding, neglect, outside, pixel_loss, token_loss
-from .patches import cells_of_box, coverage_in, regions_of
+from .patches import cells_of_box, coverage_in, regions_of, resized_cells
 from .recorder import LEVELS, chosen_levels
 from .refinement import PUBLISHED_LAYERS
 from .roles import word_rows
@@ -303,9 +303,13 @@ class _InLayout(_Objective):
 @dataclass(frozen=True)
 class TokenAndPixel(WithRegions):
     """Each noun's attention is to lie in its region, and to fill it: the losses that TokenCompose (arXiv 2312.03626)
-    and CoMat (arXiv 2404.03653) train with, here for guidance, with a step size of our own."""
+    and CoMat (arXiv 2404.03653) train with, here for guidance, with a step size of our own.
+
+    ``resized`` for patches that are in a region by the published resizing of masks, else all that it touches are.
+    """
 
     pixel_weight: float
+    resized: bool
 
     name = "token and pixel losses"
 
@@ -329,7 +333,7 @@ class _Composing(_Objective):
         found = [0.0] * len(nouns)
         for middle, level in sorted({(layer.block == "middle", layer.level) for layer in self.layers}):
             group = [each for each in self.layers if (each.block == "middle", each.level) == (middle, level)]
-            regions = self.regions(attended, group[0]) > 0
+            regions = self.cells(attended, group[0])
             for place, noun in enumerate(nouns):
                 maps = [attended.maps[layer][..., list(noun)] for layer in group]
                 region = regions[:, place].to(maps[0])
@@ -338,6 +342,15 @@ class _Composing(_Objective):
                 found[place] = found[place] + self.method.pixel_weight * pixel_loss(mean, region)
         each = torch.stack(found, 1)
         return Losses(each, each.mean(1))
+
+    def cells(self, attended: Attended, layer: Layer) -> torch.Tensor:
+        """``(B, S, N)``: whether a layer's patches are in each entity's region."""
+        if not self.method.resized:
+            return self.regions(attended, layer) > 0
+        entities, run = self.method.entities(self.binding), self.run
+        found = resized_cells(entities, (run.height, run.width), run.cell, attended.area, attended.grids[layer])
+        found = found.expand(run.batch, -1, -1, -1)[list(attended.latents)]
+        return found.flatten(2).to(attended.maps[layer].device)
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,30 @@ def cells_of_box(box: tuple[float, float, float, float], grid: tuple[int, int]) 
     return found
 
 
+def resized_cells(
+    entities: Sequence[Entity], size: tuple[int, int], cell: int, area: Area | None, grid: tuple[int, int]
+) -> torch.Tensor:
+    """Which patches of a layer are in the entities' regions as TokenCompose's code has it: ``(B, G, h, w)``, those that
+    a mask's bilinear resizing with antialiasing leaves anything in, also next to it.
+
+    Args:
+        size: the latent's, in cells of ``cell`` pixels; boxes are drawn in pixels.
+    """
+    found = []
+    for entity in entities:
+        mask = entity.mask
+        if mask is None:
+            mask = (region(None, entity.box, (size[0] * cell, size[1] * cell)) >= 0.5).float()
+        if area is not None:
+            down, across = mask.shape[-2] / size[0], mask.shape[-1] / size[1]
+            top, bottom = round(area.y * down), round((area.y + area.height) * down)
+            left, right = round(area.x * across), round((area.x + area.width) * across)
+            mask = mask[..., top:bottom, left:right]
+        found.append(F.interpolate(mask[:, None].float(), size=grid, mode="bilinear", antialias=True)[:, 0] > 0)
+    batch = max(map(len, found))
+    return torch.stack([each.expand(batch, -1, -1) for each in found], 1)
+
+
 def coverage_in(regions: torch.Tensor, area: Area | None, grid: tuple[int, int]) -> torch.Tensor:
     """Regions ``(B, G, h, w)`` of the latent in the patches of a layer that works on an area of it."""
     if area is not None:

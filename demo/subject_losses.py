@@ -36,13 +36,14 @@ def balanced(attention: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def localisation_loss(seen: list[torch.Tensor], masks: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """The mean over layers, batch, heads and valid subjects: ``seen`` as in WatchedAttention, masks ``(B, S, h, w)``,
-    ``valid (B, S)``. Layers with fewer than 8 x 8 patches are left out, as the coarsest tell no places apart."""
+    ``valid (B, S)``. Masks are resized with antialiasing, as in the published code. Layers with fewer than 8 x 8
+    patches are left out, as the coarsest tell no places apart."""
     found = []
     for attention in seen:
         side = round(attention.shape[2] ** 0.5)
         if side < 8:
             continue
-        small = F.adaptive_avg_pool2d(masks, side).flatten(2)
+        small = F.interpolate(masks, (side, side), mode="bilinear", antialias=True).flatten(2)
         of_heads = balanced(attention.permute(0, 1, 3, 2), small[:, None]).mean(1)
         found.append((of_heads * valid).sum() / valid.sum().clamp(min=1))
     return torch.stack(found).mean()

@@ -23,6 +23,7 @@ ALIASES = [
 ]
 ATTEND_AND_EXCITE, SYNGEN, LAYOUT = "attend and excite", "syngen", "layout"
 TOKEN_AND_PIXEL, ENTROPY = "token and pixel", "entropy"
+TOUCHED, RESIZED = "touched", "resized"
 THRESHOLDS = "0: 0.05, 0.2: 0.5, 0.4: 0.8"
 
 
@@ -128,6 +129,15 @@ def _options() -> list:
                     ),
                 ),
                 _layers("the middle of the network and the decoder without its finest; for SDXL three of 32 x 32"),
+                io.Combo.Input(
+                    "cells",
+                    options=[TOUCHED, RESIZED],
+                    default=TOUCHED,
+                    tooltip=(
+                        "Which patches are in a region. touched: all that it touches. resized: those in which the "
+                        "published resizing of masks leaves anything, which are up to half a patch more on each side."
+                    ),
+                ),
             ],
         ),
         io.DynamicCombo.Option(
@@ -195,7 +205,7 @@ def method_of(loss: str, step_size: float, start: float, end: float, layers: str
     if loss == LAYOUT:
         return Layout(**common, iterations=own["iterations"], threshold=own["threshold"])
     if loss == TOKEN_AND_PIXEL:
-        return TokenAndPixel(**common, pixel_weight=own["pixel_weight"])
+        return TokenAndPixel(**common, pixel_weight=own["pixel_weight"], resized=own["cells"] == RESIZED)
     return {SYNGEN: SynGen, ENTROPY: Entropy}[loss](**common)
 
 

@@ -25,7 +25,7 @@ STRONG = {
 WIDGETS = {
     "attend and excite": {"softmax_over": "words, end tokens and padding", "thresholds": "", "refinements": 20},
     "layout": {"step_size": 30.0, "end": 0.2, "threshold": 0.2, "iterations": 5},
-    "token and pixel": {"pixel_weight": 0.05},
+    "token and pixel": {"pixel_weight": 0.05, "cells": "touched"},
     "entropy": {"step_size": 1.5},
 }
 """Values of the node's widgets, where they differ from those that all losses have; thresholds are left out."""
@@ -258,7 +258,7 @@ def slow_misbinding(attention: torch.Tensor, words: list[int], noun: Sequence, m
     others = [row for row in words if row not in {*noun, *(row for modifier in modifiers for row in modifier)}]
 
     def from_others(rows: Sequence[int]) -> float:
-        return -mean(apart(row, other) for row in rows for other in others)
+        return -mean(max(apart(row, other) for row in rows) for other in others)
 
     return sum(
         max(apart(row, other) for row in modifier for other in noun) + (from_others(modifier) + from_others(noun)) / 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attention_reference import bind
-from guiding import LOSSES, slow_losses, widgets
+from guiding import LOSSES, slow_losses, slow_misbinding, widgets
 
 WEIGHTS = 0.331911, 0.122103, 0.044919
 """Of Attend-and-Excite's filter: the middle, a side, a corner."""
@@ -120,6 +120,14 @@ def test_misbinding_of_a_red_car(losses):
     assert losses.misbinding(attention, [related]).item() == pytest.approx(-0.035960, abs=1e-6)
     alone = losses.misbinding(attention[..., :2], [related])
     assert alone.item() == pytest.approx(0.439445, abs=1e-6), "there are no other words"
+
+
+def test_misbinding_of_words_of_several_pieces(losses):
+    """By loops: of the pieces that one is counted which is furthest from a word, as in the published code."""
+    attention = random(1, 6, 7).softmax(1)
+    found = losses.misbinding(attention, [losses.Related((3, 4), ((1, 2), (5,)))])
+    expected = slow_misbinding(attention[0], list(range(7)), [3, 4], [[1, 2], [5]])
+    assert found.item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_attention_that_is_nowhere(losses):
@@ -403,7 +411,7 @@ def test_layers_that_were_chosen(part, tiny, bound, loss):
         layers = layers_of(part, tiny, layout)
         for name, level in {"latent/2": 1, "latent/4": 2}.items():
             objective = made(part, loss, layers=name).objective(boxed(bound.binding), run_of(part, layers))
-            assert objective.layers == {layer for layer in layers if layer.level == level}
+            assert objective.layers == tuple(layer for layer in layers if layer.level == level)
 
 
 def boxed(binding):
