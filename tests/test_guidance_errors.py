@@ -178,3 +178,16 @@ def test_nouns_that_were_not_merged_keep_all_their_pieces(part, tiny):
 
     assert rows(frozenset()) == whole
     assert rows(frozenset({binding.key})) == [whole[0][:1], whole[1]]
+
+
+def test_thresholds(part):
+    read = part("nodes.guidance").thresholds
+    assert read("0: 0.05, 0.2: 0.5, 0.4: 0.8") == ((0.0, 0.05), (0.2, 0.5), (0.4, 0.8))
+    assert read("0.5:1,") == ((0.5, 1.0),)
+    assert read("") == read("  ") == ()
+
+
+@pytest.mark.parametrize("text", ["0.5", "half: 0.5", "0: 1.5", "-0.1: 0.5", "0: nan", "0: 0.5; 0.2: 0.8", "0: 0.5: 1"])
+def test_thresholds_that_are_none(part, text):
+    with pytest.raises(ValueError, match="pairs of numbers from 0 to 1.*Found: "):
+        part("nodes.guidance").thresholds(text)

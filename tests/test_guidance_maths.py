@@ -492,16 +492,3 @@ def test_sub_objects_are_modifiers(part, tiny):
     (related,) = objective.related
     words = [[objective.rows[place] for place in places] for places in related.modifiers]
     assert words == [[2], [4, 5, 6]]
-
-
-def test_thresholds(part):
-    read = part("nodes.guidance").thresholds
-    assert read("0: 0.05, 0.2: 0.5, 0.4: 0.8") == ((0.0, 0.05), (0.2, 0.5), (0.4, 0.8))
-    assert read("0.5:1,") == ((0.5, 1.0),)
-    assert read("") == read("  ") == ()
-
-
-@pytest.mark.parametrize("text", ["0.5", "half: 0.5", "0: 1.5", "-0.1: 0.5", "0: nan", "0: 0.5; 0.2: 0.8", "0: 0.5: 1"])
-def test_thresholds_that_are_none(part, text):
-    with pytest.raises(ValueError, match="pairs of numbers from 0 to 1.*Found: "):
-        part("nodes.guidance").thresholds(text)
