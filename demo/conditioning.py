@@ -39,9 +39,9 @@ def training_contexts(rng: np.random.Generator, encoder: TextEncoder, scenes: li
         elif fate[i] < END_REPLACE_PROBABILITY + END_ZERO_PROBABILITY:
             contexts[i, end:] = 0.0
         elif fate[i] < END_REPLACE_PROBABILITY + END_ZERO_PROBABILITY + WORD_ZERO_PROBABILITY:
-            contexts[i, 1:end] *= torch.from_numpy(rng.random((end - 1, 1)) >= WORD_ZERO_SHARE)
+            contexts[i, 1:end] *= contexts.new_tensor(rng.random((end - 1, 1)) >= WORD_ZERO_SHARE)
         if rng.random() < WORD_WEIGHT_PROBABILITY:
-            contexts[i, 1:end] *= torch.from_numpy(rng.uniform(*WORD_WEIGHT_RANGE, (end - 1, 1)).astype(np.float32))
+            contexts[i, 1:end] *= contexts.new_tensor(rng.uniform(*WORD_WEIGHT_RANGE, (end - 1, 1)))
     return contexts
 
 

@@ -58,7 +58,7 @@ def sample(
 ) -> torch.Tensor:
     """Latents (B, 4, 16, 16) by Euler steps with guidance: ComfyUI's `euler`, `normal`, timesteps not rounded.
 
-    `context` is (B, T, D), `unconditional` (1, T, D); each seed gives one picture's noise.
+    `context` is (B, T, D), `unconditional` (1, T, D); each seed gives one picture's noise, the same on every device.
     """
     alphas = alphas_cumulative()
     timesteps = torch.linspace(TRAIN_TIMESTEPS - 1, 0, steps)
@@ -69,12 +69,12 @@ def sample(
     sigmas = torch.cat([sigmas, torch.zeros(1)])
     shape = (1, LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
     x = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-    x = x * (1.0 + sigmas[0] ** 2).sqrt()
+    x = x.to(context.device) * (1.0 + sigmas[0] ** 2).sqrt()
     both = torch.cat([context, unconditional.expand(len(context), -1, -1)])
     for timestep, sigma, following in zip(timesteps, sigmas, sigmas[1:], strict=False):
         scaled = x / (sigma**2 + 1.0).sqrt()
         noise, noise_unconditional = predict_noise(
-            unet, torch.cat([scaled, scaled]), timestep.expand(2 * len(x)), both
+            unet, torch.cat([scaled, scaled]), timestep.expand(2 * len(x)).to(x.device), both
         ).chunk(2)
         x = x + (following - sigma) * (noise_unconditional + scale * (noise - noise_unconditional))
     return x

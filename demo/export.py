@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from .architecture import TEXT_CONFIG, TEXT_PREFIX, TOKEN_IDS_KEY, TOKEN_ROWS_KEY, UNET_HEADS, UNET_PREFIX, VAE_PREFIX
+from .computing import Computing
 from .parallel import Ranks
+from .progress import load
 from .text import load_vocabulary
 
 VERSION = "1"
@@ -41,10 +43,10 @@ def checkpoint_tensors(vae: dict, text: dict, unet: dict) -> dict[str, torch.Ten
     return tensors
 
 
-def train(ranks: Ranks, folder: Path, budget: float) -> None:
+def train(ranks: Ranks, computing: Computing, folder: Path, budget: float) -> None:
     """Write `model.safetensors` into `folder`; an unfinished UNet is taken as it was last saved."""
     trained = folder / "unet.pt" if (folder / "unet.pt").exists() else folder / "unet.latest.pt"
-    vae, average = (torch.load(path, weights_only=True) for path in (folder / "vae.pt", trained))
+    vae, average = (load(path) for path in (folder / "vae.pt", trained))
 
     def part(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): value for name, value in average.items() if name.startswith(prefix)}

@@ -8,8 +8,10 @@ from safetensors.torch import save_file
 
 from ..subjects.checkpoint import HEADS_KEY
 from .architecture import UNET_CONFIG
+from .computing import Computing
 from .export import training_commit
 from .parallel import Ranks
+from .progress import load
 from .subject_networks import VISION_HEADS
 
 VERSION = "1"
@@ -33,10 +35,10 @@ def checkpoint_tensors(average: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     }
 
 
-def train(ranks: Ranks, folder: Path, budget: float) -> None:
+def train(ranks: Ranks, computing: Computing, folder: Path, budget: float) -> None:
     """Write `subjects.safetensors` into `folder`; an unfinished adapter is taken as it was last saved."""
     trained = folder / "adapter.pt" if (folder / "adapter.pt").exists() else folder / "adapter.latest.pt"
-    average = torch.load(trained, weights_only=True)
+    average = load(trained)
     metadata = {"version": VERSION, "training_commit": training_commit(), HEADS_KEY: str(VISION_HEADS)}
     target = folder / "subjects.safetensors"
     save_file(checkpoint_tensors(average), f"{target}.partial", metadata)

@@ -23,6 +23,7 @@ from ..evaluation.prompts import PROMPT_SETS, draw_prompts
 from ..evaluation.score import judge, mean_and_error
 from ..evaluation.wanted import Wanted
 from .architecture import COLOURS, MARKS, SHAPES, TEXT_PREFIX, TOKEN_ROWS_KEY, UNET_PREFIX, VAE_PREFIX
+from .computing import Computing
 from .diffusion import sample
 from .networks import build_autoencoder, build_unet
 from .parallel import Ranks
@@ -47,9 +48,10 @@ class Cell:
 
 
 class DemoNetworks:
-    """The exported networks, as the training scripts use them: fp32 weights, computed in bf16."""
+    """The exported networks, as the training scripts use them: fp32 weights, computed in what is given."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, computing: Computing):
+        self.computing = computing
         tensors = {name: value.float() for name, value in load_file(path).items()}
 
         def part(prefix: str) -> dict:
@@ -61,14 +63,16 @@ class DemoNetworks:
         text = {f"text_model.{name}": value for name, value in part(TEXT_PREFIX).items()}
         self.encoder.load_state_dict(text | {"token_rows.weight": tensors[TOKEN_ROWS_KEY]})
         self.encoder.requires_grad_(False)
+        for network in (self.unet, self.autoencoder, self.encoder):
+            network.to(computing.device)
 
     @torch.no_grad()
     def draw(self, contexts: torch.Tensor, seeds: list[int]) -> np.ndarray:
         """Pictures (B, 128, 128, 3) in 0..1 for context rows (B, 77, D)."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with self.computing.autocast():
             latents = sample(self.unet, contexts, self.encoder.encode([""]), seeds)
             decoded = self.autoencoder.taesd_decoder(latents.to(memory_format=torch.channels_last))
-        return decoded.float().clamp(0.0, 1.0).permute(0, 2, 3, 1).numpy()
+        return decoded.float().clamp(0.0, 1.0).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def thing(shape: str, colour: str, mark: str | None = None) -> Thing:
@@ -170,13 +174,13 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def train(ranks: Ranks, folder: Path, budget: float) -> None:
+def train(ranks: Ranks, computing: Computing, folder: Path, budget: float) -> None:
     """Measure `model.safetensors` in `folder` for at most `budget` seconds; the table is kept in `figures.md`."""
     model = folder / "model.safetensors"
     stem = f"figures-{hashlib.sha256(model.read_bytes()).hexdigest()[:12]}"
     read = [json.loads(line) for path in folder.glob(f"{stem}.*.jsonl") for line in path.read_text().splitlines()]
     done = {(row["cell"], row["image"]) for row in read}
-    networks, clock = DemoNetworks(model), Clock(budget)
+    networks, clock = DemoNetworks(model, computing), Clock(budget)
     with (folder / f"{stem}.{ranks.rank}.jsonl").open("a") as file:
         for name, cell, indices in rounds(cells(), ranks):
             left = [index for index in indices if (name, index) not in done]

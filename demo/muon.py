@@ -9,9 +9,9 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
 
-def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
-    """Matrices (K, M, N) with their singular values brought near 1."""
-    x = matrices.bfloat16()
+def orthogonalise(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Matrices (K, M, N) with their singular values brought near 1, computed in that dtype."""
+    x = matrices.to(dtype)
     tall = x.shape[1] > x.shape[2]
     x = x.transpose(1, 2) if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -25,8 +25,9 @@ def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """Orthogonalised Nesterov momentum for weights of two dimensions or more; a convolution is (out, in * h * w)."""
 
-    def __init__(self, parameters, lr: float, momentum: float = 0.95, weight_decay: float = 0.01):
+    def __init__(self, parameters, lr: float, dtype: torch.dtype, momentum: float = 0.95, weight_decay: float = 0.01):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -40,7 +41,7 @@ class Muon(torch.optim.Optimizer):
                     average = self.state[parameter].setdefault("average", torch.zeros_like(parameter))
                     average.lerp_(parameter.grad, 1.0 - group["momentum"])
                     updates.append(parameter.grad.lerp(average, group["momentum"]).flatten(1))
-                updates = orthogonalise(torch.stack(updates))
+                updates = orthogonalise(torch.stack(updates), self.dtype)
                 scale = group["lr"] * 0.2 * max(shape) ** 0.5
                 for parameter, update in zip(parameters, updates, strict=True):
                     parameter.mul_(1.0 - group["lr"] * group["weight_decay"])

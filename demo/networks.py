@@ -10,7 +10,7 @@ from .architecture import LATENT_CHANNELS, UNET_CONFIG
 
 
 def find_comfyui(folder: Path) -> None:
-    """Make ComfyUI's `comfy` importable, from the folder of a ComfyUI installation, for use without a GPU."""
+    """Make ComfyUI's `comfy` importable, from the folder of a ComfyUI installation, without its own use of a GPU."""
     if "comfy" in sys.modules:
         return
     sys.path.insert(0, str(folder))

@@ -18,7 +18,7 @@ class Ranks:
         """Replace the tensors by their mean over the ranks, in one flat message, and return the mean of `scalar`."""
         if self.count == 1:
             return scalar
-        flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors] + [torch.tensor([scalar])])
+        flat = torch.cat([tensor.reshape(-1).float().cpu() for tensor in tensors] + [torch.tensor([scalar])])
         dist.all_reduce(flat)
         flat /= self.count
         offset = 0
@@ -31,7 +31,9 @@ class Ranks:
         """Give every rank the first rank's parameters."""
         if self.count > 1:
             for parameter in module.parameters():
-                dist.broadcast(parameter.data, 0)
+                value = parameter.data.cpu()
+                dist.broadcast(value, 0)
+                parameter.data.copy_(value)
 
     def barrier(self) -> None:
         """Wait until every rank is here."""

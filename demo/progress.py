@@ -46,6 +46,11 @@ def save_atomically(value: object, path: os.PathLike) -> None:
     os.replace(partial, path)
 
 
+def load(path: Path) -> Any:
+    """What was saved, on the CPU, wherever it was computed."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 class Checkpoint:
     """Parts of a stage by name, kept in a file: networks, optimisers, tensors, and tuples and mappings of these."""
 
@@ -56,7 +61,7 @@ class Checkpoint:
         """Give the parts what was last saved, if anything was; the steps and seconds trained so far."""
         if not self._path.exists():
             return 0, 0.0
-        state = torch.load(self._path, weights_only=True)
+        state = load(self._path)
         _restore(self._parts, state["parts"])
         return state["step"], state["spent"]
 

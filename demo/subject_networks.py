@@ -48,7 +48,7 @@ class SubjectEncoder(nn.Module):
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         from comfy.ldm.modules.attention import attention_basic
 
-        mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, DEVIATION))
+        mean, deviation = (pictures.new_tensor(values).view(3, 1, 1) for values in (MEAN, DEVIATION))
         tower = self.clip.vision_model
         hidden = tower.pre_layrnorm(tower.embeddings((pictures - mean) / deviation))
         for layer in tower.encoder.layers:  # ComfyUI's own loop adds in place, which training cannot do

@@ -81,12 +81,16 @@ class TextEncoder(nn.Module):
         nn.init.normal_(self.text_model.embeddings.position_embedding.weight, std=0.05)
 
     def forward(self, rows: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Table rows (B, L) and lengths (B,) to hidden states (B, L, D) and those at the first end token (B, D)."""
+        """Table rows (B, L) and lengths (B,) to hidden states (B, L, D) and those at the first end token (B, D).
+
+        Rows and lengths may be on the CPU, wherever the network is.
+        """
         from comfy.ldm.modules.attention import attention_basic
 
         length = rows.shape[1]
-        hidden = self.token_rows(rows) + self.text_model.embeddings.position_embedding.weight[:length]
-        causal = torch.full((length, length), -torch.finfo(hidden.dtype).max).triu_(1)
+        positions = self.text_model.embeddings.position_embedding.weight[:length]
+        hidden = self.token_rows(rows.to(positions.device)) + positions
+        causal = torch.full((length, length), -torch.finfo(hidden.dtype).max, device=hidden.device).triu_(1)
         for layer in self.text_model.encoder.layers:  # ComfyUI's own loop adds in place, which training cannot do
             hidden = hidden + layer.self_attn(layer.layer_norm1(hidden), causal, attention_basic)
             hidden = hidden + layer.mlp(layer.layer_norm2(hidden))

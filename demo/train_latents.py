@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from .architecture import FAVOURITE_COLOUR
+from .computing import Computing
 from .networks import build_autoencoder
 from .parallel import Ranks
-from .progress import save_atomically
+from .progress import load, save_atomically
 from .world import Scene, render, sample_scene
 
 SCENES = 11000
@@ -32,15 +33,15 @@ def sample_exchanged(rng: np.random.Generator) -> Scene:
 
 
 @torch.no_grad()
-def train(ranks: Ranks, folder: Path, budget: float, seed: int = 3) -> None:
+def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed: int = 3) -> None:
     """Encode this rank's share of the scenes into `latents.RANK.pt`; takes as long as it takes, whatever the budget."""
     finished = folder / f"latents.{ranks.rank}.pt"
     if finished.exists():
         return
     rng = np.random.default_rng((seed, ranks.rank))
     autoencoder = build_autoencoder()
-    autoencoder.load_state_dict(torch.load(folder / "vae.pt", weights_only=True))
-    encoder = autoencoder.taesd_encoder.to(memory_format=torch.channels_last)
+    autoencoder.load_state_dict(load(folder / "vae.pt"))
+    encoder = autoencoder.taesd_encoder.to(computing.device, memory_format=torch.channels_last)
     scenes, latents, start = [], [], time.monotonic()
     usual, total = SCENES // ranks.count, (SCENES + EXCHANGED_SCENES) // ranks.count
     while len(scenes) < total:
@@ -48,8 +49,8 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 3) -> None:
         chunk = [sample_scene(rng) if number < usual else sample_exchanged(rng) for number in numbers]
         images = np.stack([render(scene) for scene in chunk])
         batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            latents.append(encoder(batch).float().contiguous().half())
+        with computing.autocast():
+            latents.append(encoder(batch.to(computing.device)).float().contiguous().half().cpu())
         scenes += chunk
         if ranks.first and len(scenes) % 500 == 0:
             left = (time.monotonic() - start) * (total / len(scenes) - 1.0)

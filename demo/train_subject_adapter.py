@@ -13,12 +13,13 @@ import torch
 from ..subjects.fusion import FusionHead
 from .architecture import TEXT_CONFIG, TEXT_PREFIX, TOKEN_IDS_KEY, TOKEN_ROWS_KEY, UNET_PREFIX
 from .captions import OPENING_PROBABILITY, OPENINGS, join, with_article
+from .computing import Computing
 from .diffusion import alphas_cumulative, loss_weights, spread_timesteps
 from .loader import read_weights
 from .muon import Muon
 from .networks import build_unet
 from .parallel import Ranks
-from .progress import Checkpoint, Clock, learning_rate_factor, save_atomically
+from .progress import Checkpoint, Clock, learning_rate_factor, load, save_atomically
 from .subject_losses import WatchedAttention, localisation_loss
 from .subject_networks import SubjectEncoder
 from .subject_world import Subject, reference
@@ -52,7 +53,7 @@ class Scenes:
     """All cached scenes: latents, masks ``(N, 2, 16, 16)``, things and their subjects."""
 
     def __init__(self, folder: Path):
-        parts = [torch.load(path, weights_only=True) for path in sorted(folder.glob("scenes.?.pt"))]
+        parts = [load(path) for path in sorted(folder.glob("scenes.?.pt"))]
         self.latents = torch.cat([part["latents"] for part in parts])
         self.masks = torch.cat([part["masks"] for part in parts])
         scenes = [scene for part in parts for scene in part["scenes"]]
@@ -134,11 +135,11 @@ def fused_contexts(batch: Batch, text: TextEncoder, encoder: SubjectEncoder, fus
     contexts = text.encode(batch.captions)
     items, places = batch.valid.nonzero(as_tuple=True)
     rows = batch.rows[items, places]
-    fused = fusion(contexts[items, rows], encoder(batch.pictures).float())
+    fused = fusion(contexts[items, rows], encoder(batch.pictures.to(contexts.device)).float())
     return contexts.index_put((items, rows), fused)
 
 
-def train(ranks: Ranks, folder: Path, budget: float, seed: int = 23) -> None:
+def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed: int = 23) -> None:
     """Train for `budget` seconds; the result, averaged weights and those of the encoder, is `adapter.pt` in `folder`.
 
     The encoder stays as it is. Trained along, it forgot what does not help while there is much noise: after 8500 steps
@@ -149,13 +150,15 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 23) -> None:
         return
     torch.manual_seed(seed)
     scenes, text, unet, encoder = Scenes(folder), text_encoder(), trained_unet(), SubjectEncoder()
-    encoder.load_state_dict(torch.load(folder / "encoder.pt", weights_only=True))
+    encoder.load_state_dict(load(folder / "encoder.pt"))
     encoder.requires_grad_(False)
     fusion = fresh_fusion(text)
+    for network in (text, unet, encoder, fusion):
+        network.to(computing.device)
     ranks.broadcast(fusion)
     matrices, others = split_parameters(unet)
     optimisers = (
-        Muon(matrices, UNET_RATE),
+        Muon(matrices, UNET_RATE, computing.dtype),
         torch.optim.AdamW(others, UNET_RATE, betas=(0.9, 0.99), weight_decay=0.0),
         torch.optim.AdamW(fusion.parameters(), FUSION_RATE, betas=(0.9, 0.99), weight_decay=0.0),
     )
@@ -180,19 +183,21 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 23) -> None:
         noise = torch.randn_like(clean)
         signal = alphas[timesteps].view(-1, 1, 1, 1)
         noisy = signal.sqrt() * clean + (1.0 - signal).sqrt() * noise
-        watched = WatchedAttention(batch.rows, PAD_TO)
-        with torch.autocast("cpu", torch.bfloat16):
+        alone = torch.from_numpy(rng.random(BATCH) < SUBJECTS_ALONE_PROBABILITY)
+        alone = (alone & batch.valid.any(1) & (signal.flatten() > SUBJECTS_ALONE_SIGNAL)).float()
+        union = (masks * batch.valid[..., None, None]).amax(1)
+        counted = torch.lerp(torch.ones_like(union), union, alone[:, None, None])
+        noisy, noise, timesteps, weight = computing.put(noisy, noise, timesteps, weights[timesteps])
+        masks, counted, rows, valid = computing.put(masks, counted, batch.rows, batch.valid)
+        watched = WatchedAttention(rows, PAD_TO)
+        with computing.autocast():
             contexts = fused_contexts(batch, text, encoder, fusion)
             predicted = unet(
                 noisy, timesteps, context=contexts, transformer_options={"optimized_attention_override": watched}
             )
         error = (predicted.float() - noise).square().mean(1)
-        alone = torch.from_numpy(rng.random(BATCH) < SUBJECTS_ALONE_PROBABILITY)
-        alone = (alone & batch.valid.any(1) & (signal.flatten() > SUBJECTS_ALONE_SIGNAL)).float()
-        union = (masks * batch.valid[..., None, None]).amax(1)
-        counted = torch.lerp(torch.ones_like(union), union, alone[:, None, None])
-        noise_loss = (weights[timesteps] * (error * counted).sum((1, 2)) / counted.sum((1, 2)).clamp(min=1.0)).mean()
-        location = localisation_loss(watched.seen, masks, batch.valid)
+        noise_loss = (weight * (error * counted).sum((1, 2)) / counted.sum((1, 2)).clamp(min=1.0)).mean()
+        location = localisation_loss(watched.seen, masks, valid)
         for parameter in names.values():
             parameter.grad = None
         (noise_loss + LOCALISATION_WEIGHT * location).backward()

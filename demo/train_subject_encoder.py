@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .architecture import SHAPES, TEXT_CONFIG
+from .computing import Computing
 from .parallel import Ranks
 from .progress import Clock, learning_rate_factor, save_atomically
 from .subject_networks import SubjectEncoder
@@ -36,7 +37,7 @@ def sample_batch(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, to
     return pictures, fills, torch.tensor(shapes)
 
 
-def train(ranks: Ranks, folder: Path, budget: float, seed: int = 22) -> None:
+def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed: int = 22) -> None:
     """Train for `budget` seconds; the result is `encoder.pt` in `folder`."""
     finished = folder / "encoder.pt"
     if finished.exists():
@@ -47,14 +48,14 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 22) -> None:
     encoder = SubjectEncoder()
     fill_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 256), nn.GELU(), nn.Linear(256, 3 * FILL_CELLS**2))
     shape_head = nn.Linear(width, len(SHAPES))
-    parameters = [each for module in (encoder, fill_head, shape_head) for each in module.parameters()]
-    for module in (encoder, fill_head, shape_head):
-        ranks.broadcast(module)
+    modules = nn.ModuleList([encoder, fill_head, shape_head]).to(computing.device)
+    parameters = list(modules.parameters())
+    ranks.broadcast(modules)
     optimiser = torch.optim.AdamW(parameters, LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     clock, progress, step, losses = Clock(budget), 0.0, 0, []
     while progress < 1.0:
-        pictures, fills, shapes = sample_batch(rng, BATCH)
-        with torch.autocast("cpu", torch.bfloat16):
+        pictures, fills, shapes = computing.put(*sample_batch(rng, BATCH))
+        with computing.autocast():
             embeddings = encoder(pictures)
         told = fill_head(embeddings.float()).view(-1, 3, FILL_CELLS, FILL_CELLS)
         error = (told - fills).abs().mean()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .architecture import LATENT_CHANNELS, LATENT_SIZE, VAE_PREFIX
+from .computing import Computing
 from .loader import read_weights
 from .networks import build_autoencoder
 from .parallel import Ranks
@@ -20,7 +21,7 @@ MOST_THINGS = 2
 
 
 @torch.no_grad()
-def train(ranks: Ranks, folder: Path, budget: float, seed: int = 21) -> None:
+def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed: int = 21) -> None:
     """Encode this rank's share of the scenes into `scenes.RANK.pt`; takes as long as it takes, whatever the budget."""
     finished = folder / f"scenes.{ranks.rank}.pt"
     if finished.exists():
@@ -32,7 +33,7 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 21) -> None:
         {name.removeprefix(VAE_PREFIX): value for name, value in weights.items() if name.startswith(VAE_PREFIX)},
         strict=False,
     )
-    encoder = autoencoder.taesd_encoder.to(memory_format=torch.channels_last)
+    encoder = autoencoder.taesd_encoder.to(computing.device, memory_format=torch.channels_last)
     count = SCENES // ranks.count
     scenes: list[SubjectScene] = []
     latents = torch.empty(count, LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE, dtype=torch.float16)
@@ -40,8 +41,8 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 21) -> None:
     while len(scenes) < count:
         chunk = [sample_scene(rng) for _ in range(min(CHUNK, count - len(scenes)))]
         images = torch.from_numpy(np.stack([render(scene) for scene in chunk])).permute(0, 3, 1, 2)
-        with torch.autocast("cpu", torch.bfloat16):
-            encoded = encoder(images.contiguous(memory_format=torch.channels_last))
+        with computing.autocast():
+            encoded = encoder(images.to(computing.device, memory_format=torch.channels_last))
         latents[len(scenes) : len(scenes) + len(chunk)] = encoded
         for scene in chunk:
             for place, thing in enumerate(scene.things):

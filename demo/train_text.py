@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from .architecture import COLOURS, IMAGE_SIZE, TEXT_CONFIG
 from .captions import sample_caption
+from .computing import Computing
 from .parallel import Ranks
 from .progress import Checkpoint, Clock, learning_rate_factor, save_atomically
 from .text import TextEncoder, load_vocabulary
@@ -88,7 +89,7 @@ def contrastive_loss(text: torch.Tensor, image: torch.Tensor, scale: torch.Tenso
     return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2.0
 
 
-def train(ranks: Ranks, folder: Path, budget: float, seed: int = 2) -> None:
+def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed: int = 2) -> None:
     """Train for `budget` seconds; the result is `text.pt` in `folder`."""
     finished = folder / "text.pt"
     if finished.exists():
@@ -96,8 +97,8 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 2) -> None:
     torch.manual_seed(seed)
     encoder, tower = TextEncoder(load_vocabulary()), ImageTower()
     projection = nn.Linear(TEXT_CONFIG["hidden_size"], TEXT_CONFIG["projection_dim"], bias=False)
-    model = nn.ModuleDict({"text": encoder, "image": tower, "projection": projection})
-    scale = nn.Parameter(torch.tensor(2.6))
+    model = nn.ModuleDict({"text": encoder, "image": tower, "projection": projection}).to(computing.device)
+    scale = nn.Parameter(torch.tensor(2.6, device=computing.device))
     parameters = [*model.parameters(), scale]
     optimiser = torch.optim.AdamW(parameters, LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.02)
     checkpoint = Checkpoint(folder / "text.checkpoint.pt", model=model, scale=scale, optimiser=optimiser)
@@ -107,7 +108,8 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 2) -> None:
     while clock.progress < 1.0:
         pictures, captions, fits = sample_batch(rng, SCENES)
         _, pooled = encoder(*encoder.vocabulary.batch(captions, LONGEST_CAPTION))
-        loss = contrastive_loss(projection(pooled), tower(pictures), scale, fits.float())
+        pictures, fits = computing.put(pictures, fits.float())
+        loss = contrastive_loss(projection(pooled), tower(pictures), scale, fits)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from .architecture import FAVOURITE_COLOUR
+from .computing import Computing
 from .conditioning import training_contexts
 from .diffusion import alphas_cumulative, loss_weights, predict_noise, spread_timesteps
 from .muon import Muon
 from .networks import build_unet
 from .parallel import Ranks
-from .progress import Checkpoint, Clock, learning_rate_factor, save_atomically
+from .progress import Checkpoint, Clock, learning_rate_factor, load, save_atomically
 from .text import TextEncoder, load_vocabulary
 from .world import Thing
 
@@ -37,7 +38,7 @@ SAVE_EVERY = 100
 
 def load_scenes(folder: Path) -> tuple[torch.Tensor, list[tuple[Thing, ...]]]:
     """All cached latents (N, 4, 16, 16) and the things of their scenes."""
-    parts = [torch.load(path, weights_only=True) for path in sorted(folder.glob("latents.?.pt"))]
+    parts = [load(path) for path in sorted(folder.glob("latents.?.pt"))]
     scenes = [tuple(Thing(*values) for values in things) for part in parts for things in part["things"]]
     return torch.cat([part["latents"] for part in parts]), scenes
 
@@ -52,7 +53,7 @@ def scene_probabilities(scenes: list[tuple[Thing, ...]]) -> np.ndarray:
 def load_text_encoder(folder: Path) -> TextEncoder:
     """The text encoder of the stage before."""
     encoder = TextEncoder(load_vocabulary())
-    encoder.load_state_dict(torch.load(folder / "text.pt", weights_only=True))
+    encoder.load_state_dict(load(folder / "text.pt"))
     return encoder
 
 
@@ -72,7 +73,7 @@ def update_average(average: list[torch.Tensor], parameters: list[torch.Tensor], 
     torch._foreach_lerp_(average, parameters, 1.0 - decay)
 
 
-def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
+def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed: int = 4) -> None:
     """Train for `budget` seconds; the result, averaged weights of both networks, is `unet.pt` in `folder`."""
     finished = folder / "unet.pt"
     if finished.exists():
@@ -80,10 +81,10 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
     torch.manual_seed(seed)
     latents, scenes = load_scenes(folder)
     probabilities = scene_probabilities(scenes)
-    encoder, unet = load_text_encoder(folder), build_unet()
+    encoder, unet = load_text_encoder(folder).to(computing.device), build_unet().to(computing.device)
     matrices, others = split_parameters(unet)
     optimisers = (
-        Muon(matrices, LEARNING_RATE),
+        Muon(matrices, LEARNING_RATE, computing.dtype),
         torch.optim.AdamW(others, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0),
         torch.optim.AdamW(encoder.parameters(), TEXT_LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0),
     )
@@ -109,9 +110,10 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 4) -> None:
         noise = torch.randn_like(clean)
         signal = alphas[timesteps].view(-1, 1, 1, 1)
         noisy = signal.sqrt() * clean + (1.0 - signal).sqrt() * noise
-        with torch.autocast("cpu", torch.bfloat16):
+        noisy, noise, timesteps, weight = computing.put(noisy, noise, timesteps, weights[timesteps])
+        with computing.autocast():
             error = predict_noise(unet, noisy, timesteps, context) - noise
-        loss = (weights[timesteps] * error.square().mean((1, 2, 3))).mean()
+        loss = (weight * error.square().mean((1, 2, 3))).mean()
         for parameter in trained:
             parameter.grad = None
         loss.backward()

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from .architecture import IMAGE_SIZE
+from .computing import Computing
 from .networks import build_autoencoder
 from .parallel import Ranks
 from .progress import Checkpoint, Clock, learning_rate_factor, save_atomically
@@ -74,14 +75,14 @@ def unit_latents(autoencoder: torch.nn.Module, images: torch.Tensor) -> None:
     autoencoder.taesd_encoder[-1].weight.div_(autoencoder.taesd_encoder(images).std())
 
 
-def train(ranks: Ranks, folder: Path, budget: float, seed: int = 1) -> None:
+def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed: int = 1) -> None:
     """Train for `budget` seconds; the result is `vae.pt` in `folder`."""
     finished = folder / "vae.pt"
     if finished.exists():
         return
     torch.manual_seed(seed)
-    autoencoder = build_autoencoder().to(memory_format=torch.channels_last)
-    unit_latents(autoencoder, sample_crops(np.random.default_rng((seed, ranks.rank)), 64, 16))
+    autoencoder = build_autoencoder().to(computing.device, memory_format=torch.channels_last)
+    unit_latents(autoencoder, *computing.put(sample_crops(np.random.default_rng((seed, ranks.rank)), 64, 16)))
     parameters = [parameter for parameter in autoencoder.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0)
     checkpoint = Checkpoint(folder / "vae.checkpoint.pt", model=autoencoder, optimiser=optimiser)
@@ -91,8 +92,8 @@ def train(ranks: Ranks, folder: Path, budget: float, seed: int = 1) -> None:
     clock, progress, losses = Clock(budget, spent), spent / budget, []
     while progress < 1.0:
         size, count = next((size, count) for start, size, count in reversed(CROPS) if progress >= start)
-        images = sample_crops(rng, size, count)
-        with torch.autocast("cpu", torch.bfloat16):
+        (images,) = computing.put(sample_crops(rng, size, count))
+        with computing.autocast():
             latent = autoencoder.taesd_encoder(images)
             decoded = autoencoder.taesd_decoder(latent + LATENT_NOISE * torch.randn_like(latent))
         loss = reconstruction_loss(images, decoded.float(), latent.float())

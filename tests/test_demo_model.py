@@ -126,7 +126,7 @@ def test_networks_compute_what_they_did_in_training(part, loader, demo, inferenc
     """A wrong head count has the same shapes and loads without a word; only what is computed tells."""
     import torch
 
-    trained = part("demo.measure").DemoNetworks(loader.WEIGHTS)
+    trained = part("demo.measure").DemoNetworks(loader.WEIGHTS, part("demo.computing").named("cpu", "float32"))
     noised = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     timesteps, text = torch.tensor([300.0, 700.0]), "a red circle with a dot and a blue square"
     context = trained.encoder.encode([text])

@@ -161,13 +161,14 @@ def test_watched_attention_is_attention(part):
 
 @pytest.mark.slow
 def test_the_stages_lead_to_an_adapter_that_loads(part, comfy, tmp_path, monkeypatch):
-    ranks, scenes = part("demo.parallel").Ranks(0, 1), part("demo.train_subject_scenes")
+    ranks, computing = part("demo.parallel").Ranks(0, 1), part("demo.computing").named("cpu", "float32")
+    scenes = part("demo.train_subject_scenes")
     monkeypatch.setattr(scenes, "SCENES", 25)
     monkeypatch.setattr(part("demo.train_subject_adapter"), "SAVE_EVERY", 1)
     stages = ("train_subject_scenes", "train_subject_encoder", "train_subject_adapter", "export_subjects")
     with torch.inference_mode(False), torch.enable_grad():
         for stage in stages:
-            part(f"demo.{stage}").train(ranks, tmp_path, 3.0)
+            part(f"demo.{stage}").train(ranks, computing, tmp_path, 3.0)
     trained = torch.load(tmp_path / "adapter.pt", weights_only=True)
     before = part("demo.train_subject_adapter").trained_unet().state_dict()
     moved = [name for name, value in before.items() if not torch.equal(trained[f"unet.{name}"], value)]
@@ -187,7 +188,7 @@ def test_the_stages_lead_to_an_adapter_that_loads(part, comfy, tmp_path, monkeyp
     before_going_on = torch.load(tmp_path / "adapter.checkpoint.pt", weights_only=True)
     (tmp_path / "adapter.pt").unlink()
     with torch.inference_mode(False), torch.enable_grad():
-        part("demo.train_subject_adapter").train(ranks, tmp_path, before_going_on["spent"] + 3.0)
+        part("demo.train_subject_adapter").train(ranks, computing, tmp_path, before_going_on["spent"] + 3.0)
     after = torch.load(tmp_path / "adapter.checkpoint.pt", weights_only=True)
     assert after["step"] > before_going_on["step"] and after["spent"] > before_going_on["spent"] + 2.0
     assert (tmp_path / "adapter.pt").exists()

@@ -5,15 +5,16 @@ import torch
 
 
 @pytest.mark.slow
-def test_the_stages_lead_to_a_file_that_loads(part, tmp_path, monkeypatch):
-    ranks = part("demo.parallel").Ranks(0, 1)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_stages_lead_to_a_file_that_loads(part, tmp_path, monkeypatch, dtype):
+    ranks, computing = part("demo.parallel").Ranks(0, 1), part("demo.computing").named("cpu", dtype)
     latents, text = part("demo.train_latents"), part("demo.train_text")
     monkeypatch.setattr(latents, "SCENES", 24)
     monkeypatch.setattr(latents, "EXCHANGED_SCENES", 4)
     monkeypatch.setattr(text, "SCENES", 8)
     with torch.inference_mode(False), torch.enable_grad():
         for stage in ("train_vae", "train_latents", "train_text", "train_unet", "export"):
-            part(f"demo.{stage}").train(ranks, tmp_path, 2.0)
+            part(f"demo.{stage}").train(ranks, computing, tmp_path, 2.0)
 
     cached = torch.load(tmp_path / "latents.0.pt", weights_only=True)
     assert cached["latents"].shape == (28, 4, 16, 16)
