@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +45,18 @@ def test_a_run_gives_pictures(server):
     assert server.view(run.images[0]).startswith(b"\x89PNG")
     assert server.upload_image("blue.png", server.view(run.images[0])) == "blue.png"
     assert {"1", "2"} <= set(server.run(PICTURE).cached)
+
+
+def test_threads_of_the_server_do_not_spin_unless_the_user_wants_it(server):
+    assert (
+        headless.server_environment({"PATH": "/bin"}).items() >= {"OMP_WAIT_POLICY": "PASSIVE", "PATH": "/bin"}.items()
+    )
+    own = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "3"}
+    assert headless.server_environment(own).items() >= own.items()
+    environment = Path(f"/proc/{server.process.pid}/environ")
+    if environment.exists():
+        policy = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+        assert f"OMP_WAIT_POLICY={policy}" in environment.read_text("utf-8", errors="replace").split("\0")
 
 
 def test_a_rejected_graph_says_which_node_and_why(server):

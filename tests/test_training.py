@@ -12,6 +12,7 @@ def test_the_stages_lead_to_a_file_that_loads(part, tmp_path, monkeypatch, dtype
     monkeypatch.setattr(latents, "SCENES", 24)
     monkeypatch.setattr(latents, "EXCHANGED_SCENES", 4)
     monkeypatch.setattr(text, "SCENES", 8)
+    monkeypatch.setattr(part("demo.train_unet"), "TEXT_FROM", 0.0)
     with torch.inference_mode(False), torch.enable_grad():
         for stage in ("train_vae", "train_latents", "train_text", "train_unet", "export"):
             part(f"demo.{stage}").train(ranks, computing, tmp_path, 2.0)
