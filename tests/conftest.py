@@ -16,12 +16,26 @@ from typing import Any
 
 import pytest
 
+import workers
 from clone import BENCHMARKS, ROOT, headless
 
 
 def pytest_configure() -> None:
     """Programs the tests start can be interrupted, also where this one was started in the background of a script."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    workers.one_thread_each()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return workers.count()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [each for found in terminalreporter.stats.values() for each in found if hasattr(each, "duration")]
+    terminalreporter.section("slowest files")
+    for line in workers.slowest_files(reports):
+        terminalreporter.write_line(line)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
