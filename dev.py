@@ -339,8 +339,10 @@ def disk_sentence(folder: Path, needed: float, free: float) -> str:
 
 
 def child_environment() -> dict[str, str]:
-    """This process's environment without what would leak other packages or questions into ours."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET")}
+    """This process's environment without what would leak other packages or questions into ours, or have Python compile
+    ComfyUI anew at each of its many starts."""
+    left_out = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
     return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_USER": "0", "PYTHONUNBUFFERED": "1"}
 
 

@@ -80,9 +80,10 @@ def scheduled(model):
 
 
 def with_one_prediction(model):
-    """A clone whose model says the same of every latent."""
+    """A clone whose model says the same of every latent, and whose UNet is not asked."""
     fixed = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
     clone = model.clone()
+    clone.add_wrapper_with_key("diffusion_model", "test", lambda executor, x, *args, **kwargs: x)
     clone.set_model_sampler_pre_cfg_function(lambda args: [fixed.clone() for _ in args["conds_out"]])
     return clone
 
@@ -159,7 +160,7 @@ def test_samplers_that_take_nothing_along(sd1, part, shift):
 def test_moved_once_in_each_step(sd1, part, name):
     """At the latent of the step's beginning, however often the model is called."""
     settings = Shifting(part, 0.1)
-    model, levels = scheduled(moving(sd1, settings))
+    model, levels = scheduled(with_one_prediction(moving(sd1, settings)))
     sd1.run(model, steps=5, sampler_name=name)
     steps = [step for step, _ in settings.moves]
     if name in OWN_LEVELS:

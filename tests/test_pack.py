@@ -61,9 +61,10 @@ def start_up(tmp_path_factory) -> dict:
     renamed = base / "renamed-1.0 copy"
     renamed.symlink_to(ROOT, target_is_directory=True)
     command = [sys.executable, "-c", START_UP, str(headless.comfyui_folder()), str(base), str(ROOT), str(renamed)]
-    compiled = {**os.environ, "PYTHONPYCACHEPREFIX": str(base / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
     for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=compiled)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 
