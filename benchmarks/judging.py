@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -128,8 +129,9 @@ def _supervise(arguments: argparse.Namespace, sets, workflows, folder: Path) -> 
             environment = {**os.environ, **ONE_THREAD}
             workers.append(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT))
     try:
-        while any(worker.poll() is None for worker in workers):
-            time.sleep(5.0)
+        while running := [worker for worker in workers if worker.poll() is None]:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running[0].wait(5.0)
             done = judged()
             rate = (done - first) / (time.monotonic() - start)
             left = f", {(total - done) / rate / 60:.1f} min left" if rate else ""

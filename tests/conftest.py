@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import logging
 import signal
@@ -80,7 +81,9 @@ def pack(comfy: SimpleNamespace, request: pytest.FixtureRequest) -> ModuleType:
     finally:
         logging.getLogger().removeHandler(listener)
     if not loaded:
-        pytest.exit("ComfyUI could not load the pack:\n" + "\n".join(record.getMessage() for record in records), 1)
+        request.session.shouldfail = "There is nothing to test."
+        told = "\n".join(record.getMessage() for record in records)
+        pytest.fail(f"ComfyUI could not load the pack:\n{told}", pytrace=False)
     return sys.modules[str(ROOT).replace(".", "_x_")]
 
 
@@ -106,7 +109,9 @@ def run_graph(graph_runner: GraphRunner) -> GraphRunner:
 def tiny(comfy: SimpleNamespace) -> Callable[[str], SimpleNamespace]:
     """``tiny("sd1")``, "sd2" or "sdxl": a small random model of that layout (see tiny_models.py).
 
-    ``model``, ``clip``, ``vae`` are fresh from core's loader; ``name`` is the checkpoint's for CheckpointLoaderSimple.
+    ``model``, ``clip``, ``vae`` are from core's loader; ``name`` is the checkpoint's for CheckpointLoaderSimple. They
+    are clones of what is loaded once. A test that changes more than clones keep apart (weights, a tokenizer) asks for
+    ``tiny("sd1", own=True)``, which is loaded for it alone.
     """
     import torch
     from comfy.sd import load_checkpoint_guess_config
@@ -125,7 +130,15 @@ def tiny(comfy: SimpleNamespace) -> Callable[[str], SimpleNamespace]:
             model, clip, vae, _ = load_checkpoint_guess_config(str(path))
         return SimpleNamespace(name=path.name, model=model, clip=clip, vae=vae)
 
-    return load
+    shared = functools.cache(load)
+
+    def give(layout: str, own: bool = False) -> SimpleNamespace:
+        if own:
+            return load(layout)
+        loaded = shared(layout)
+        return SimpleNamespace(**vars(loaded) | {"model": loaded.model.clone(), "clip": loaded.clip.clone()})
+
+    return give
 
 
 @pytest.fixture

@@ -26,13 +26,15 @@ def soft(comfy: SimpleNamespace, tiny: Callable, layout: str) -> SimpleNamespace
     from comfy.sd import load_checkpoint_guess_config
 
     folder = comfy.base / "models" / "checkpoints"
-    weights = load_file(folder / tiny(layout).name)
-    for name, weight in weights.items():
-        if name.startswith("model.diffusion_model") and name.endswith(".to_q.weight"):
-            weights[name] = 0.3 * weight
-    save_file(weights, folder / f"soft-{layout}.safetensors")
+    path = folder / f"soft-{layout}.safetensors"
+    if not path.exists():
+        weights = load_file(folder / tiny(layout).name)
+        for name, weight in weights.items():
+            if name.startswith("model.diffusion_model") and name.endswith(".to_q.weight"):
+                weights[name] = 0.3 * weight
+        save_file(weights, path)
     with torch.inference_mode():
-        model, clip, _, _ = load_checkpoint_guess_config(str(folder / f"soft-{layout}.safetensors"))
+        model, clip, _, _ = load_checkpoint_guess_config(str(path))
     return SimpleNamespace(model=model, clip=clip)
 
 

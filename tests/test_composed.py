@@ -15,6 +15,7 @@ from modulation_reference import Focus
 
 BOTH = [(CAT, 1.0), (DOG, 1.0)]
 SLOW = pytest.mark.slow
+SMALL = {"batch": 2, "size": (8, 8)}
 
 
 @pytest.fixture(scope="module", params=["sd1", pytest.param("sd2", marks=SLOW), "sdxl"])
@@ -25,6 +26,12 @@ def bench(request, comfy, part, tiny):
 @pytest.fixture(scope="module")
 def sd1(comfy, part, tiny):
     return ComposeBench(comfy, part, tiny("sd1"))
+
+
+@pytest.fixture(scope="module")
+def plain(bench):
+    """Small latents without the node."""
+    return bench.composed(bench.model, bench.positive, **SMALL)
 
 
 def test_formula(part):
@@ -50,11 +57,11 @@ def test_formula(part):
     ],
     ids=["plain", "weights", "one left out", "negated", "prompt", "excluded", "weights that sum to less than 0"],
 )
-def test_parts_are_added_up(bench, inputs, prompts):
+def test_parts_are_added_up(bench, plain, inputs, prompts):
     out = bench.compose(**inputs)
-    found = bench.composed(*out.args, batch=2)
-    assert_close(found, bench.by_hand(bench.parts(*prompts), batch=2))
-    assert_other(found, bench.composed(bench.model, bench.positive, batch=2))
+    found = bench.composed(*out.args, **SMALL)
+    assert_close(found, bench.by_hand(bench.parts(*prompts), **SMALL))
+    assert_other(found, plain)
 
 
 def test_it_is_no_average(sd1):
@@ -78,7 +85,7 @@ def test_cfg_1_takes_the_negative_prompt(bench):
 
 @pytest.mark.parametrize("sampler", ["euler_ancestral", "heun", "dpmpp_2m", "dpmpp_sde", "uni_pc", "lms"])
 def test_samplers(sd1, sampler):
-    run = {"sampler": sampler, "steps": 3}
+    run = {"sampler": sampler, "steps": 3, "size": (8, 8)}
     assert_close(sd1.composed(*sd1.compose().args, **run), sd1.by_hand(sd1.parts(*BOTH), **run))
 
 

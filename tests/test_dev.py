@@ -13,10 +13,12 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
 
+import workers
 from clone import ROOT, headless, load_file
 
 dev = load_file(ROOT / "dev.py", "semantic_binding_dev")
@@ -293,6 +295,20 @@ def test_which_tests_are_run(setup):
     assert dev.tests(setup, ["--fast", "-q"])[-4:] == ["-m", "not slow", "-q", "tests"]
     assert dev.tests(setup, ["tests/test_dev.py", "-x"])[-2:] == ["tests/test_dev.py", "-x"]
     assert dev.tests(setup, ["tests/test_dev.py::test_no_network"])[-1] == "tests/test_dev.py::test_no_network"
+
+
+def test_tests_are_shared_among_workers(setup):
+    """As many as suit the machine, or as are asked for."""
+    assert dev.tests(setup, ["-n", "0"]).index("auto") < dev.tests(setup, ["-n", "0"]).index("0")
+    assert 1 <= workers.count() <= 4
+
+
+def test_slowest_files():
+    """Fixtures count for the file that asks for them."""
+    phases = [("one.py", "setup", 2.0), ("one.py", "call", 1.0), ("two.py", "setup", 1.5), ("two.py", "setup", 2.0)]
+    reports = [SimpleNamespace(nodeid=f"{file}::test[a::b]", when=when, duration=took) for file, when, took in phases]
+    assert workers.slowest_files(reports, most=1) == ["    3.5 s     2 tests  two.py"]
+    assert len(workers.slowest_files(reports)) == 2
 
 
 def test_a_port_that_is_taken():

@@ -68,7 +68,7 @@ def precise(comfy, part, tiny, monkeypatch):
     """``precise("sd1")``: a GradientBench whose network computes in float64, and observed attention with it."""
 
     def of(layout):
-        one = GradientBench(comfy, part, tiny(layout))
+        one = GradientBench(comfy, part, tiny(layout, own=True))
         with torch.inference_mode():
             one.model.model.diffusion_model.double()
         one.model.model.diffusion_model.dtype = torch.float64

@@ -211,7 +211,7 @@ def test_phrases_within_phrases(sd1):
 
 def test_encoders_with_rows_of_their_own(comfy, part, tiny, tmp_path):
     """An embedding of three vectors in l and two in g: the phrase stands one row further on in l."""
-    loaded = tiny("sdxl")
+    loaded = tiny("sdxl", own=True)
     save_file({"clip_l": torch.ones(3, 32), "clip_g": torch.ones(2, 64)}, tmp_path / "style.safetensors")
     for encoder in ("clip_l", "clip_g"):
         getattr(loaded.clip.tokenizer, encoder).embedding_directory = str(tmp_path)
@@ -225,7 +225,7 @@ def test_encoders_with_rows_of_their_own(comfy, part, tiny, tmp_path):
 
 
 def test_embedding_within_a_phrase(comfy, part, tiny, tmp_path):
-    loaded = tiny("sd1")
+    loaded = tiny("sd1", own=True)
     vectors = torch.randn(2, 32, generator=torch.Generator().manual_seed(7))
     save_file({"emb_params": vectors}, tmp_path / "style.safetensors")
     loaded.clip.tokenizer.clip_l.embedding_directory = str(tmp_path)
@@ -421,7 +421,7 @@ def test_another_text_encoder_is_refused(sd1, tiny, other, message):
 
 def test_a_text_encoder_with_other_tokens_is_refused(comfy, part, tiny, tmp_path):
     """The embedding is missing now."""
-    loaded = tiny("sd1")
+    loaded = tiny("sd1", own=True)
     save_file({"emb_params": torch.ones(2, 32)}, tmp_path / "style.safetensors")
     loaded.clip.tokenizer.clip_l.embedding_directory = str(tmp_path)
     bench = StructuredBench(comfy, part, loaded)

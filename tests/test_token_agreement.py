@@ -55,6 +55,8 @@ class Agreement:
 
         self.plain, self.layout = tome_reference, layout
         self.bench = GradientBench(comfy, part, soft(comfy, tiny, layout))
+        settings = tome_reference.Settings(layers=LAYERS[layout])
+        self.procedure = tome_reference.PlainToMe(self.bench.model, settings)
 
     def by_nodes(self, case: Case) -> SimpleNamespace:
         """A run with its ``entries``, and one without optimisation."""
@@ -87,9 +89,9 @@ class Agreement:
         prompt, negative, *anchors, short = (
             self.plain.encode(self.bench.model, self.bench.clip, each, size) for each in prompts
         )
-        procedure = self.plain.PlainToMe(self.bench.model, settings)
+        self.procedure.settings = settings
         short = None if case.from_step is None else short
-        return procedure.run(x, sigmas, prompt, negative, groups, anchors, short)
+        return self.procedure.run(x, sigmas, prompt, negative, groups, anchors, short)
 
     def checked(self, case: Case) -> SimpleNamespace:
         """The run by the nodes. All of it is as by hand: what the network was given, every loss, the latents."""

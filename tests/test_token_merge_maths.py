@@ -31,7 +31,7 @@ def by_hand(maths, part):
 @pytest.fixture
 def sdxl(tiny, tmp_path):
     """The tiny SDXL, for which the embedding "shift" has three vectors in l and one in g."""
-    loaded = tiny("sdxl")
+    loaded = tiny("sdxl", own=True)
     save_file({"clip_l": torch.randn(3, 32), "clip_g": torch.randn(1, 64)}, tmp_path / "shift.safetensors")
     for side in (loaded.clip.tokenizer.clip_l, loaded.clip.tokenizer.clip_g):
         side.embedding_directory = str(tmp_path)

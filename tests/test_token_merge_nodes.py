@@ -71,7 +71,7 @@ def test_weights_of_the_node(bench, noun, rest):
 def shifted(comfy, part, tiny, tmp_path_factory):
     """SDXL with an embedding of three vectors for one encoder and two for the other: the words behind it stand one row
     further on in l than in g."""
-    loaded = tiny("sdxl")
+    loaded = tiny("sdxl", own=True)
     folder = tmp_path_factory.mktemp("embeddings")
     save_file({"clip_l": torch.ones(3, 32), "clip_g": torch.ones(2, 64)}, folder / "style.safetensors")
     for encoder in ("clip_l", "clip_g"):

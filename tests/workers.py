@@ -32,5 +32,5 @@ def slowest_files(reports: list[pytest.TestReport], most: int = 10) -> list[str]
     for report in reports:
         file = report.nodeid.split("::")[0]
         seconds[file] += report.duration
-        tests[file] += report.when == "call"
+        tests[file] += report.when == "setup"
     return [f"{took:7.1f} s  {tests[file]:4} tests  {file}" for file, took in seconds.most_common(most)]
