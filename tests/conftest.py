@@ -149,10 +149,16 @@ def benchmark(monkeypatch) -> Callable[[str], ModuleType]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[headless.Server]:
-    """A real server with the pack, on the CPU; shared by the whole session."""
+def started() -> Iterator[SimpleNamespace]:
+    """``server``, and the ``nodes`` it tells of at its start, while there are no files of tests in its folders."""
     with headless.Server(cpu=True) as running:
-        yield running
+        yield SimpleNamespace(server=running, nodes=running.object_info())
+
+
+@pytest.fixture(scope="session")
+def server(started: SimpleNamespace) -> headless.Server:
+    """A real server with the pack, on the CPU; shared by the whole session."""
+    return started.server
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,10 @@ print("\\n" + json.dumps(told))
 
 
 @pytest.fixture(scope="module")
-def published(server) -> dict[str, dict]:
+def published(started) -> dict[str, dict]:
     """The pack's nodes as the server tells the frontend of them."""
-    everything = server.object_info()
-    ours = {name: told for name, told in everything.items() if told["category"].startswith("semantic binding")}
+    nodes = {name: dict(told) for name, told in started.nodes.items()}
+    ours = {name: told for name, told in nodes.items() if told["category"].startswith("semantic binding")}
     for told in ours.values():
         told.pop("python_module")
     return ours
