@@ -165,11 +165,6 @@ def test_cfg_1_has_no_uncond(sd1):
     assert found.plain == set()
 
 
-def test_bound_negative_prompt(sd1):
-    """The key decides, not the slot."""
-    sd1.checked(positive=sd1.negative, negative=sd1.bound.conditioning)
-
-
 @pytest.fixture(scope="module")
 def regions(comfy, sd1):
     """Two bound prompts, each with a half of the picture as its region."""

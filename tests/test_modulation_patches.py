@@ -22,10 +22,11 @@ def test_smoothing_of_a_single_patch(patches):
     assert patches.smoothed(torch.full((1, 1, 1, 1), 3.0)).item() == 3
 
 
-def test_resizing_is_bilinear(patches):
+def test_resizing_is_bilinear(part):
+    resized = part("attention.frame").on_grid
     scores = torch.tensor([[[[0.0, 4.0]]]])
-    assert patches.resized(scores, (1, 4)).tolist() == [[[[0, 1, 3, 4]]]]
-    assert patches.resized(scores, (1, 2)) is scores
+    assert resized(scores, (1, 4)).tolist() == [[[[0, 1, 3, 4]]]]
+    assert resized(scores, (1, 2)) is scores
 
 
 def test_highest_score_has_the_patch_and_the_first_of_equals(patches):

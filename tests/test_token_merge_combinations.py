@@ -341,18 +341,6 @@ def test_conditioning_that_begins_in_the_middle_of_the_run(comfy, sd1):
     assert made == {("binding", step) for step in bound if step < 4} | {("entropy", step) for step in bound if step < 3}
 
 
-@pytest.mark.slow
-def test_bound_negative_prompt(sd1):
-    """The key decides, not the slot: then the positive one is left alone."""
-    merged = sd1.merge()
-    model, losses = sd1.optimize(merged.model)
-    ran = sd1.run(model, sd1.negative, merged.conditioning)
-    assert shapes(ran.entries(losses)) == expected_shapes(PLAN, 2)
-    for call in ran.own:
-        assert torch.equal(call.of(0), sd1.negative[0][0])
-        assert (call.of(1) - merged.conditioning[0][0])[:, COMPOSITES].abs().max() > 0
-
-
 def test_guiders(bench):
     from comfy_extras.nodes_custom_sampler import BasicGuider, CFGGuider, DualCFGGuider
 
