@@ -34,7 +34,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [each for found in terminalreporter.stats.values() for each in found if hasattr(each, "duration")]
-    terminalreporter.section("slowest files")
+    if reports:
+        terminalreporter.section("slowest files")
     for line in workers.slowest_files(reports):
         terminalreporter.write_line(line)
 

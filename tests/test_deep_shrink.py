@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from attention_reference import Reference, record, sample
+from gradients import slowly
 from techniques import TECHNIQUES, TechniquesBench
 
 SIZE = (32, 32)
@@ -23,7 +24,7 @@ def shrunk(model, block: int = 3, factor: float = 2.0, after_skip: bool = True):
     return PatchModelAddDownscale.execute(model, block, factor, 0.0, 0.5, after_skip, "bicubic", "bicubic").args[0]
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
+@pytest.mark.parametrize("technique", slowly(TECHNIQUES, ["modulation", "attend and excite"]))
 def test_every_technique(bench, technique):
     model, positive = bench.with_technique(technique)
     found = bench.run(shrunk(model), positive, size=SIZE).latent

@@ -92,9 +92,9 @@ def one_by_one(one, model, batch, **run):
 @pytest.mark.parametrize(
     ("loss", "changes"),
     [
-        *((loss, {}) for loss in LOSSES),
         ("attend and excite", {"thresholds": "0: 0.115, 0.5: 0.13", "refinements": 6, "end": 1.0}),
-        ("layout", {"threshold": 0.25, "iterations": 6}),
+        pytest.param("layout", {"threshold": 0.25, "iterations": 6}, marks=pytest.mark.slow),
+        *(pytest.param(loss, {}, marks=pytest.mark.slow) for loss in LOSSES),
     ],
 )
 def test_latents_of_a_batch_go_their_own_way(sd1, lines, loss, changes):

@@ -251,7 +251,7 @@ def test_the_templates_that_need_models_run_with_them(models, run_graph, name: s
         (OWN_CHECKPOINT, "sd1", set()),
         (OWN_CHECKPOINT, "sdxl", set()),
         (OWN_SDXL, "sdxl", {"SBPreviewTokenLosses"}),
-        (OWN_SDXL, "sd1", {"SBPreviewTokenLosses"}),
+        pytest.param(OWN_SDXL, "sd1", {"SBPreviewTokenLosses"}, marks=pytest.mark.slow),
     ],
 )
 def test_the_templates_for_a_checkpoint_run_on_one(tiny, run_graph, name: str, layout: str, also: set[str]) -> None:
