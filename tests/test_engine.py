@@ -83,6 +83,7 @@ assert before.std() > 0.01
 """
 
 
+@pytest.mark.slow
 def test_pack_in_place_but_unused_changes_nothing(comfy, pack, tmp_path):
     """In a process of its own: the same images before and after ComfyUI loads the pack."""
     tests = pathlib.Path(__file__).parent

@@ -194,7 +194,7 @@ def controlled(sd1, controlnet):
     return controlnet(sd1.merged.conditioning, sd1.negative)
 
 
-@pytest.mark.parametrize("batch", slowly([1, 2], [2]))
+@pytest.mark.parametrize("batch", slowly([1, 2], [1]))
 def test_controlnet_survives(sd1, controlled, batch):
     """What a ControlNet adds is used up in a pass (each list is emptied), and is there for all others."""
     with_control = sd1.merged_latent(None, *controlled, batch=batch)
@@ -247,6 +247,7 @@ def test_passes_for_maps_end_with_the_last_layer(sdxl, part):
         handle.remove()
 
 
+@pytest.mark.slow
 def test_memory_is_reserved(sd1, part, monkeypatch):
     """What a backward pass needs, for all rows at a time, up to ComfyUI's estimate for one evaluation; and the weights
     are loaded as a whole."""
@@ -270,7 +271,8 @@ def test_memory_is_reserved(sd1, part, monkeypatch):
     assert 3 * entities * of_a_row <= thrice < 3 * entities * of_a_row + merged
 
 
-@pytest.mark.parametrize("mode", slowly(["paper", "published code"], ["paper"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["paper", "published code"])
 def test_short_of_memory(comfy, part, tiny, controlnet, monkeypatch, mode):
     """Rows that do not fit into one pass are computed one after the other, and it makes no difference."""
     one = GradientBench(comfy, part, soft(comfy, tiny, "sd1"))

@@ -61,7 +61,10 @@ def test_steps_of_size_0_give_the_same_bits(sd1, loss):
     assert torch.equal(ran.latent, sd1.run(**run).latent)
 
 
-@pytest.mark.parametrize("sampler", ["heun", "lms", "uni_pc", "dpmpp_2s_ancestral", "sa_solver_pece", "ddim"])
+SAMPLERS = ["heun", "lms", "uni_pc", "dpmpp_2s_ancestral", "sa_solver_pece", "ddim"]
+
+
+@pytest.mark.parametrize("sampler", slowly(SAMPLERS, ["heun", "uni_pc"]))
 def test_size_0_with_other_samplers(sd1, lines, sampler):
     """Each step has its one update."""
     run = {"sampler_name": sampler, "steps": 4}
@@ -123,6 +126,7 @@ def test_masks_of_each_latent(sd1):
         assert close(sd1.run(model, images=[number], size=(16, 16)).latent, together[number : number + 1])
 
 
+@pytest.mark.slow
 def test_short_of_memory(sd1, part, monkeypatch, lines):
     """Latents whose passes do not fit at a time are guided one after the other, and it makes no difference."""
     masks = torch.zeros(3, 2, 16, 16)

@@ -143,6 +143,7 @@ def test_the_readme_lists_every_node(published):
         assert f"| **{told['display_name']}** |" in readme, told["display_name"]
 
 
+@pytest.mark.slow
 def test_loading_the_pack_takes_less_than_half_a_second(start_up):
     assert start_up["loaded"]
     assert start_up["seconds"] < 0.5

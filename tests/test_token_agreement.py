@@ -148,6 +148,7 @@ def agreement(comfy, part, tiny):
     return functools.cache(lambda layout: Agreement(comfy, part, tiny, layout))
 
 
+@pytest.mark.slow
 def test_published_code_on_sdxl(agreement):
     ran = agreement("sdxl").checked(Case())
     assert len(ran.entries) == 2 * 3 + 3 * 2

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gradients import slowly
 from scenes import mobile_sam
 from tiny_detectors import write_grounding_dino
 
@@ -110,7 +111,7 @@ def test_every_workflow_has_its_three_files() -> None:
         assert Image.open(picture).size[0] >= 400
 
 
-@pytest.mark.parametrize("name", RUNNING)
+@pytest.mark.parametrize("name", slowly(RUNNING, ["Bind a prompt", "Attention guidance", "Two subjects"]))
 def test_it_runs_and_yields_pictures(server, name: str) -> None:
     if name in NEEDS:
         server.run(short(NEEDS[name]))
