@@ -38,6 +38,8 @@ class ComposeSettings:
     composition: str
     text: str
 
+    name = NAME
+
     def check(self, layers: tuple[Layer, ...]) -> None:
         pass
 

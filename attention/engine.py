@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import comfy.model_patcher
@@ -20,6 +21,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..parsing.binding import CONDITIONING_KEY, MERGED_KEY
 from . import guiding
+from .acting import check_acted
 from .composed import compositions_of, expanded
 from .gradient import FLAG
 from .layers import layers_of
@@ -89,7 +91,8 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         compositions=compositions_of(guider.conds, techniques),
     )
     _note_unheeded(run)
-    participants = sorted((technique.begin(run) for technique in techniques), key=lambda one: one.edits_last)
+    parts = [(technique.name, technique.begin(run)) for technique in techniques]
+    participants = sorted((participant for _, participant in parts), key=lambda one: one.edits_last)
     guider.model_options = comfy.model_patcher.create_model_options_clone(original)
     for kind, wrapper in (
         (WrappersMP.PREPARE_SAMPLING, functools.partial(guiding.reserve, participants)),
@@ -103,6 +106,7 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         if any(participant.moves_latent for participant in participants):
             sampler = run.held.watching(sampler)
         latent = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        check_acted(run, parts, guider, sampler)
     finally:
         guider.model_options = original
     for participant in participants:
@@ -122,9 +126,15 @@ def _note_unheeded(run: Run) -> None:
 
 def _evaluate(run: Run, executor, x, timestep, *args, **kwargs):
     """Around one prediction, with all its model calls."""
+    with _evaluation(run, timestep):
+        return executor(x, timestep, *args, **kwargs)
+
+
+@contextmanager
+def _evaluation(run: Run, timestep: torch.Tensor) -> Iterator[None]:
     run.evaluation = Evaluation(step_of(float(timestep.max()), run.sigmas))
     try:
-        return executor(x, timestep, *args, **kwargs)
+        yield
     finally:
         run.evaluation = None
 
@@ -158,11 +168,15 @@ def _identify(run: Run, participants, guider, executor, model, conds, x, timeste
     passes with gradients, and the shift of the network's input that they have found.
 
     What the network then says is taken as said of the sampler's own latent: the part of the shift that the prediction
-    holds is taken off it.
+    holds is taken off it. Guiders of other packs may ask for conditionings outside of what ComfyUI calls a prediction;
+    each time is one then.
     """
+    if run.evaluation is None:
+        with _evaluation(run, timestep):
+            return _identify(run, participants, guider, executor, model, conds, x, timestep, options)
     run.negative_slots = negative_slots(conds, guider.conds)
     run.conds = bound_conds(conds, run.negative_slots, run.given)
-    if run.evaluation is None or FLAG in options["transformer_options"]:
+    if FLAG in options["transformer_options"]:
         return executor(model, conds, x, timestep, options)
     if not run.evaluation.guided:
         run.evaluation.guided = True
@@ -188,6 +202,7 @@ def _forward(
     if call is not None:
         c_crossattn = edited(participants, call, c_crossattn)
         wanting = [participant for participant in participants if participant.wants(call)]
+        run.wanting.update(wanting)
         if wanting:
             options = patched(options, run, call, wanting)
     if run.added_slots:
@@ -198,6 +213,7 @@ def _forward(
 def _call(run: Run, x: torch.Tensor, context: torch.Tensor | None, options: dict[str, Any]) -> Call | None:
     if run.evaluation is None or context is None:
         return None
+    run.predicted = True
     uuids, slots = options["uuids"], options["cond_or_uncond"]
     chunks = []
     for (uuid, _), chunk in chunks_of(run.conds, uuids, slots, x.shape[0] // len(uuids)).items():

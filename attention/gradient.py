@@ -171,12 +171,15 @@ class ModelCall:
     def denoised(self) -> torch.Tensor:
         """What the model makes of the latent, ``(B, C, H, W)``, without the techniques of the run.
 
-        A context of one row gives every patch of the picture the same, so that one patch needs to ask for it.
+        A context of one row gives every patch of the picture the same, so that one patch needs to ask for it. Other
+        packs are given the row twice, which is the same: some take keys and values in turn (CLIP NegPip).
         """
         patches = self.options.get("patches", {})
         theirs = {"attn2_patch", "attn2_output_patch"} & patches.keys()
-        if self.context.shape[1] > 1 or theirs or self.options.get("patches_replace", {}).get("attn2"):
+        if self.context.shape[1] > 1:
             return self._run(self.options)
+        if theirs or self.options.get("patches_replace", {}).get("attn2"):
+            return self.with_(context=self.context.repeat(1, 2, 1))._run(self.options)
         return self._run({**self.options, "patches": {**patches, "attn2_patch": [_first_query]}})
 
     def attention(self, layers: frozenset[Layer], groups: torch.Tensor, per_head: bool = False) -> tuple[Seen, ...]:

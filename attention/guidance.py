@@ -34,6 +34,7 @@ class GuidanceSettings:
     method: Method
     report: Callable[[str], None]
 
+    name = NAME
     differentiates = True
 
     def check(self, layers: tuple[Layer, ...]) -> None:

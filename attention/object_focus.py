@@ -51,6 +51,8 @@ class FocusSettings:
     start: float
     end: float
 
+    name = "Object-Focused Attention"
+
     @property
     def fixed(self) -> bool:
         """Whether regions of the binding decide."""
@@ -93,7 +95,7 @@ class FocusSettings:
             )
 
     def begin(self, run: Run) -> Participant:
-        run.require(self.binding, "Object-Focused Attention")
+        run.require(self.binding, self.name)
         return Participant() if self.idle else Focus(self, run)
 
 

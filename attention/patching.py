@@ -47,13 +47,13 @@ def patched(
                 watching = [observers[layer]] if kind == "attn2" and layer in observers else []
             if taking_part or watching:
                 theirs = slots.get(layer.key, slots.get(layer.key[:2]))
-                slots[layer.key] = functools.partial(attend, layer, call, taking_part, watching, theirs)
+                slots[layer.key] = functools.partial(attend, run, layer, call, taking_part, watching, theirs)
         replace[kind] = slots
     options = {**options, "patches_replace": replace}
     editing = [participant for participant in participants if participant.edits_values]
     if editing:
         patches = options.get("patches", {})
-        options["patches"] = {**patches, "attn2_patch": [_Values(call, editing), *patches.get("attn2_patch", [])]}
+        options["patches"] = {**patches, "attn2_patch": [_Values(run, call, editing), *patches.get("attn2_patch", [])]}
     return options
 
 
@@ -61,13 +61,15 @@ class _Values:
     """The patch of all cross-attentions of one forward pass that edits what their values are made of, in every
     repetition of a conditioning. Layers are given the same rows, so that it is done once."""
 
-    def __init__(self, call: Call, participants: Sequence[Participant]):
+    def __init__(self, run: Run, call: Call, participants: Sequence[Participant]):
+        self.run = run
         self.call = call
         self.participants = participants
         self.given: torch.Tensor | None = None
         self.edited: torch.Tensor | None = None
 
     def __call__(self, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, extra: dict[str, Any]):
+        self.run.acted.update(self.participants)
         if self.given is not value:
             self.given, self.edited = value, self._edited(value)
         return n, context, self.edited
@@ -85,6 +87,7 @@ class _Values:
 
 
 def _attend_self(
+    run: Run,
     layer: Layer,
     call: Call,
     participants: Sequence[Participant],
@@ -96,6 +99,7 @@ def _attend_self(
     extra,
 ) -> torch.Tensor:
     """One self-attention: its queries scaled, then shown to the observers."""
+    run.acted.update(participants)
     for participant in participants:
         factors = participant.scale_self(call)
         if factors is not None:
@@ -105,6 +109,7 @@ def _attend_self(
 
 
 def _attend_cross(
+    run: Run,
     layer: Layer,
     call: Call,
     participants: Sequence[Participant],
@@ -119,6 +124,8 @@ def _attend_cross(
 
     What another pack has put in its place knows no bias, so the difference that the bias makes is added to its result.
     """
+    run.acted.update(participants)
+    _check_columns(layer, call, q, k)
     bias = _bias(_seen(layer, q, k, extra), call, participants)
     _observed(layer, call, observers, q, k, extra, bias)
     if theirs is None:
@@ -127,6 +134,22 @@ def _attend_cross(
     if bias is None:
         return found
     return found + _attention(q, k, v, extra, bias) - _attention(q, k, v, extra)
+
+
+def _check_columns(layer: Layer, call: Call, q: torch.Tensor, k: torch.Tensor) -> None:
+    """Raise ValueError if another pack's patch has made keys of the context that are not those of its rows."""
+    if len(k) != len(q):
+        raise ValueError(
+            f"Another node computes attention to {len(k)} prompts for {len(q)} pictures in layer {layer.name}, as the "
+            "samplers of normalised attention guidance (KSamplerWithNAG) do. Use core's Normalized Attention Guidance "
+            "with an ordinary sampler, or take the nodes of Semantic Binding that act on attention to the prompt off "
+            "this model; Semantic Token Merge and Self-Attention Temperature may stay."
+        )
+    if k.shape[1] < call.context_rows:
+        raise ValueError(
+            f"Another node leaves {k.shape[1]} of the {call.context_rows} rows of the prompt in layer {layer.name}, as "
+            "CLIP NegPip does, which makes keys and values of every other row. Take that node off this model."
+        )
 
 
 def _by_row(factors: Sequence[float], q: torch.Tensor) -> float | torch.Tensor:

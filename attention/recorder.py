@@ -56,6 +56,8 @@ class RecorderSettings:
     affinity: bool
     maps: AttentionMaps
 
+    name = "Record Attention"
+
     def check(self, layers: tuple[Layer, ...]) -> None:
         """Raise ValueError if there are no steps to record, or no layers at the resolution."""
         check_range(self.start, self.end)

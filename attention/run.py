@@ -71,7 +71,9 @@ class Run:
     ``conds`` are the bound conditionings of the evaluation in progress, ``negative_slots`` the places of the negative
     ones among its conditionings, ``added_slots`` the places that parts of a composition have in it, with the place that
     each stands for. ``negative`` is set, where there is a negative prompt, and ``guiding`` true, while techniques have
-    their pass with gradients. ``held`` is the latent as the sampler has it.
+    their pass with gradients. ``predicted`` once the model was asked for anything through ComfyUI's wrappers,
+    ``wanting`` are the participants that wanted a layer of it, ``acted`` those that got one. ``held`` is the latent as
+    the sampler has it.
     """
 
     layers: tuple[Layer, ...]
@@ -90,6 +92,9 @@ class Run:
     added_slots: Mapping[int, int] = field(default_factory=dict)
     negative: Negative | None = None
     guiding: bool = False
+    predicted: bool = False
+    wanting: set[Participant] = field(default_factory=set)
+    acted: set[Participant] = field(default_factory=set)
     held: HeldLatent = field(default_factory=HeldLatent)
 
     @property
@@ -243,7 +248,10 @@ class Participant:
 
 
 class Technique(Protocol):
-    """The frozen settings that a node puts on a MODEL. Those that need gradients have ``differentiates = True``."""
+    """The frozen settings that a node puts on a MODEL. ``name`` is the node's, for messages. Those that need gradients
+    have ``differentiates = True``."""
+
+    name: str
 
     def check(self, layers: tuple[Layer, ...]) -> None:
         """Raise ValueError if a model with these layers cannot do what is asked; called when the node executes."""

@@ -81,11 +81,13 @@ class WeightSettings:
     end_as_words: bool
     report: Callable[[StagePlan], None]
 
+    name = "Stage Weights"
+
     def check(self, layers: tuple[Layer, ...]) -> None:
         pass
 
     def begin(self, run: Run) -> Participant:
-        run.require(self.binding, "Stage Weights")
+        run.require(self.binding, self.name)
         stages = [stage_of(step, run.steps) for step in range(run.steps)]
         words, entities = (tuple(map(curve, stages)) for curve in (self.words, self.entities))
         plan = StagePlan(words, entities, has_focus(run.techniques, self.binding))

@@ -72,6 +72,8 @@ class StructuredSettings:
     start: float
     end: float
 
+    name = NAME
+
     def check(self, layers: tuple[Layer, ...]) -> None:
         """Raise ValueError if the range is empty."""
         check_range(self.start, self.end)

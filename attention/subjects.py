@@ -84,6 +84,8 @@ class SubjectSettings:
     published: bool
     localisation: str
 
+    name = NAME
+
     @property
     def entities(self) -> tuple[Entity, ...]:
         return with_subjects(self.binding)

@@ -38,6 +38,8 @@ class TemperatureSettings:
     end: float
     negative: bool
 
+    name = "Self-Attention Temperature"
+
     def check(self, layers: tuple[Layer, ...]) -> None:
         """Raise ValueError if the temperature is not above 0, the range is empty, or there are no such layers."""
         if not self.temperature > 0:

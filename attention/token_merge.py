@@ -27,6 +27,8 @@ class MergeSettings:
     ends: tuple[EndRows, ...]
     from_step: int
 
+    name = NAME
+
     def check(self, layers: tuple[Layer, ...]) -> None:
         pass
 

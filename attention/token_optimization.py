@@ -65,6 +65,7 @@ class OptimizationSettings:
     report: Callable[[str], None]
     losses: TokenLosses
 
+    name = NAME
     differentiates = True
 
     def check(self, layers: tuple[Layer, ...]) -> None:

@@ -197,9 +197,21 @@ def tokenized_for(binding, clip, text: str):
 
 
 def encode(clip, tokens) -> list:
-    """The conditioning of tokens with word ids."""
+    """The conditioning of tokens with word ids.
+
+    Raises:
+        ValueError: it has another number of rows than there are tokens.
+    """
     pairs = {key: [[(t, weight) for t, weight, _ in chunk] for chunk in chunks] for key, chunks in tokens.items()}
-    return clip.encode_from_tokens_scheduled(pairs)
+    conditioning = clip.encode_from_tokens_scheduled(pairs)
+    expected = min(sum(map(len, chunks)) for chunks in tokens.values())
+    if conditioning[0][0].shape[1] != expected:
+        raise ValueError(
+            f"This CLIP makes {conditioning[0][0].shape[1]} rows of {expected} tokens: another node has changed how it "
+            "encodes, as CLIP NegPip does, which has keys and values in turn. There is no telling which row is which "
+            "word, so connect a CLIP without it here."
+        )
+    return conditioning
 
 
 def vocabulary(clip, encoder: str) -> Vocabulary:

@@ -1,0 +1,209 @@
+"""Beside ways in which other packs patch ComfyUI, each imitated: they compose, or an error says why they do not."""
+
+import math
+from types import MethodType
+
+import pytest
+import torch
+
+from attention_reference import record, sample
+from techniques import TECHNIQUES, TechniquesBench
+
+ON_THE_PROMPT = ["recorder", "modulation", "attend and excite"]
+"""Those that act on the attention to the prompt."""
+
+
+@pytest.fixture(scope="module")
+def bench(comfy, part, tiny):
+    return TechniquesBench(comfy, part, tiny("sd1"))
+
+
+def every_other_row(q, k, v, extra):
+    """CLIP NegPip: keys and values are rows of the context in turn."""
+    return q, k[:, 0::2], v[:, 1::2]
+
+
+def test_text_encoder_that_doubles_rows_is_refused(bench, tiny, monkeypatch):
+    """The other half of CLIP NegPip."""
+    clip = tiny("sd1", own=True).clip
+    model = clip.cond_stage_model.clip_l
+    encode = model.encode_token_weights
+
+    def doubled(pairs):
+        rows, *rest = encode(pairs)
+        return rows.repeat_interleave(2, 1), *rest
+
+    monkeypatch.setattr(model, "encode_token_weights", doubled)
+    node = bench.part("nodes.prompt").SBBindPrompt
+    with torch.inference_mode(), pytest.raises(ValueError, match="makes 154 rows of 77 tokens.*CLIP NegPip"):
+        node.execute(clip, "a red cat", "cat: red")
+
+
+def test_contexts_of_one_row_are_given_twice(bench):
+    """No patch that takes every other row is left without keys, which would end the process."""
+    seen = []
+
+    def patch(q, k, v, extra):
+        seen.append(k.shape[1])
+        return every_other_row(q, k, v, extra) if k.shape[1] == 2 else (q, k, v)
+
+    model = bench.merged.model.clone()
+    model.set_model_attn2_patch(patch)
+    optimized, losses = bench.optimize(model)
+    ran = bench.run(optimized, bench.merged.conditioning)
+    assert ran.latent.isfinite().all()
+    assert set(seen) == {2, 77}
+    plain, others = bench.optimize(bench.merged.model)
+    expected = bench.run(plain, bench.merged.conditioning).entries(others)
+    assert ran.entries(losses)[0].values[0] == pytest.approx(expected[0].values[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("technique", ON_THE_PROMPT)
+def test_every_other_row_of_the_prompt_is_refused(bench, technique):
+    """Of an even number of rows, so that the pack itself has no problem."""
+    model, positive = bench.with_technique(technique)
+    (joined,) = bench.comfy.nodes.ConditioningConcat().concat(positive, bench.encode("a park"))
+    model = model.clone()
+    model.set_model_attn2_patch(every_other_row)
+    with pytest.raises(ValueError, match="leaves 77 of the 154 rows of the prompt.*NegPip"):
+        bench.run(model, joined)
+
+
+def guided_by_itself(model, positive, negative, nag_negative):
+    """KSamplerWithNAG: a guider that is called past ComfyUI's wrapper of predictions, and a network whose forward
+    function gives its attention more prompts than pictures."""
+    from comfy.samplers import CFGGuider
+
+    class Guider(CFGGuider):
+        def __call__(self, *args, **kwargs):
+            return self.predict_noise(*args, **kwargs)
+
+    unet = model.model.diffusion_model
+    more = nag_negative[0][0]
+
+    def attended(self, x, context=None, value=None, mask=None, transformer_options=None):
+        count = len(context) - len(x)
+        value = context if value is None else value
+        own = type(self).forward(self, x, context[:-count], value[:-count], mask, transformer_options)
+        guided = type(self).forward(self, x[-count:], context[-count:], transformer_options=transformer_options)
+        own = own.clone()
+        own[-count:] = 0.5 * own[-count:] + 0.5 * guided
+        return own
+
+    def forward(self, x, timesteps=None, context=None, **kwargs):
+        modules = [module for name, module in self.named_modules() if name.endswith("attn2")]
+        for module in modules:
+            module.forward = MethodType(attended, module)
+        try:
+            length = math.lcm(context.shape[1], more.shape[1])
+            parts = [each.repeat(1, length // each.shape[1], 1) for each in (context, more.to(context))]
+            together = torch.cat(parts)
+            return type(self).forward(self, x, timesteps, together, **kwargs)
+        finally:
+            for module in modules:
+                del module.forward
+
+    guider = Guider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(4.0)
+    return guider, MethodType(forward, unet)
+
+
+@pytest.mark.parametrize("technique", [name for name in TECHNIQUES if name not in ("nothing", "composition")])
+def test_a_guider_that_takes_the_forward_functions_over(bench, technique):
+    """What changes the prompt's rows or self-attention works; what acts on attention to the prompt says so."""
+    model, positive = bench.with_technique(technique)
+    unet = bench.model.model.diffusion_model
+
+    def ran(model, positive):
+        guider, forward = guided_by_itself(model, positive, bench.negative, bench.encode("blurred"))
+        unet.forward = forward
+        try:
+            return bench.guided(guider).latent
+        finally:
+            del unet.forward
+
+    plain = ran(bench.model, bench.positive)
+    if technique in ("merge", "structured"):
+        assert (ran(model, positive) - plain).abs().max() > 1e-3
+        return
+    with pytest.raises(ValueError, match="attention to . prompts for . pictures.*normalised attention guidance"):
+        ran(model, positive)
+    assert torch.equal(ran(bench.model, bench.positive), plain), "nothing is left behind"
+
+
+def test_temperature_beside_such_a_guider(bench):
+    from modulation_reference import Temperature
+
+    unet = bench.model.model.diffusion_model
+    found = []
+    for model in (bench.model, bench.modulated(temperature=Temperature(0.4, 0.0, 1.0))):
+        guider, forward = guided_by_itself(model, bench.positive, bench.negative, bench.encode("blurred"))
+        unet.forward = forward
+        try:
+            found.append(bench.guided(guider).latent)
+        finally:
+            del unet.forward
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+class PastTheWrappers:
+    """A guider of another pack that asks the network itself."""
+
+    def __new__(cls, model, positive):
+        from comfy.samplers import CFGGuider
+
+        class Guider(CFGGuider):
+            def predict_noise(self, x, timestep, model_options=None, seed=None):
+                context = positive[0][0]
+                return self.inner_model.apply_model(x, timestep, c_crossattn=context, transformer_options={})
+
+        guider = Guider(model)
+        guider.set_conds(positive, positive)
+        return guider
+
+
+@pytest.mark.parametrize("technique", [name for name in TECHNIQUES if name not in ("nothing", "composition")])
+def test_a_guider_past_the_wrappers_is_named(bench, technique):
+    model, positive = bench.with_technique(technique)
+    with pytest.raises(ValueError, match=r"had no effect on this picture.*the guider Guider of test_other_packs"):
+        bench.sampled(PastTheWrappers(model, positive), size=(8, 8))
+
+
+@pytest.mark.parametrize("technique", ON_THE_PROMPT)
+def test_replaced_functions_are_named(bench, technique):
+    """Another pack's forward functions in the place of the transformer blocks', which know no replacements."""
+    from comfy.ldm.modules.attention import BasicTransformerBlock
+
+    def forward(self, x, context=None, transformer_options=None):
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), context=context)
+        return x + self.ff(self.norm3(x))
+
+    model, positive = bench.with_technique(technique)
+    blocks = [each for each in bench.model.model.modules() if isinstance(each, BasicTransformerBlock)]
+    for block in blocks:
+        block.forward = MethodType(forward, block)
+    told = "keeps the attention layers" if technique == "attend and excite" else "forward functions of test_other_packs"
+    try:
+        with pytest.raises(ValueError, match=told):
+            bench.run(model, positive)
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def test_a_recorder_is_named_before_a_viewer_asks(bench):
+    model, maps = record(bench.part, bench.model, bench.bound)
+    with pytest.raises(ValueError, match="Record Attention had no effect"):
+        bench.sampled(PastTheWrappers(model, bench.positive), size=(8, 8))
+    latent = sample(bench.comfy, model, bench.positive, bench.negative, size=(8, 8))
+    assert maps.find(latent).grids, "the next run is recorded"
+
+
+def test_techniques_without_anything_to_do_stay_silent(bench):
+    """Outside their steps, or with settings that change nothing."""
+    from modulation_reference import Temperature, Weights
+
+    still = bench.modulated(temperature=Temperature(1.0), weights=Weights((1.0, 1.0), (1.0, 1.0)))
+    assert torch.equal(bench.run(still).latent, bench.run().latent)
