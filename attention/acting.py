@@ -6,21 +6,17 @@ then nothing of what a node has asked for happens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from .run import Participant, Run
 
 
-def check_acted(run: Run, parts: Sequence[tuple[str, Participant]], guider: Any, sampler: Any) -> None:
-    """Raise ValueError if a technique could not act.
-
-    Args:
-        parts: the names of the nodes, and their part in the run.
-    """
+def check_acted(run: Run, guider: Any, sampler: Any) -> None:
+    """Raise ValueError if a technique could not act."""
     if run.steps < 1:
         return
-    idle = [name for name, participant in parts if type(participant) is not Participant and _left_out(run, participant)]
+    idle = [name for participant, name in run.names.items() if _left_out(run, participant)]
     if not idle:
         return
     found = "; ".join(_in_the_way(guider, sampler)) or "nothing that this pack knows of"
@@ -32,7 +28,8 @@ def check_acted(run: Run, parts: Sequence[tuple[str, Participant]], guider: Any,
 
 
 def _left_out(run: Run, participant: Participant) -> bool:
-    return not run.predicted or (participant in run.wanting and participant not in run.acted)
+    has_part = type(participant) is not Participant
+    return has_part and (not run.predicted or (participant in run.wanting and participant not in run.acted))
 
 
 def _in_the_way(guider: Any, sampler: Any) -> Iterator[str]:

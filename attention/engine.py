@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,8 @@ from .composed import compositions_of, expanded
 from .gradient import FLAG
 from .layers import layers_of
 from .patching import edited, patched
-from .rows import bound_conds, chunks_of, given_conds, negative_slots
+from .regional import may_make_regions
+from .rows import BoundCond, Chunk, bound_conds, chunks_of, given_conds, negative_slots
 from .run import Call, Evaluation, Participant, Run, Technique
 from .steps import step_of
 from .subjects import check_given
@@ -87,12 +88,15 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         cell=model.get_model_object("latent_format").spacial_downscale_ratio,
         techniques=techniques,
         given={cond["uuid"]: cond[CONDITIONING_KEY] for cond in bound},
+        encoded=_encoded(bound, techniques),
+        may_have_regions=may_make_regions(original["transformer_options"]),
         merged=frozenset(cond[CONDITIONING_KEY] for cond in bound if cond.get(MERGED_KEY)),
         compositions=compositions_of(guider.conds, techniques),
     )
     _note_unheeded(run)
     parts = [(technique.name, technique.begin(run)) for technique in techniques]
-    participants = sorted((participant for _, participant in parts), key=lambda one: one.edits_last)
+    run.names = {participant: name for name, participant in parts}
+    participants = sorted(run.names, key=lambda one: one.edits_last)
     guider.model_options = comfy.model_patcher.create_model_options_clone(original)
     for kind, wrapper in (
         (WrappersMP.PREPARE_SAMPLING, functools.partial(guiding.reserve, participants)),
@@ -106,12 +110,27 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         if any(participant.moves_latent for participant in participants):
             sampler = run.held.watching(sampler)
         latent = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-        check_acted(run, parts, guider, sampler)
+        check_acted(run, guider, sampler)
     finally:
         guider.model_options = original
     for participant in participants:
         participant.finish(latent)
     return latent
+
+
+def _encoded(bound: Sequence[dict[str, Any]], techniques: Sequence[Technique]) -> dict[str, tuple[torch.Tensor, ...]]:
+    """The rows that are known of each binding's conditioning: as the sampler has it, as it was encoded, as it was
+    merged."""
+    found: dict[str, tuple[torch.Tensor, ...]] = {}
+    pairs = [(cond[CONDITIONING_KEY], cond["cross_attn"]) for cond in bound]
+    for technique in techniques:
+        binding = getattr(technique, "binding", None)
+        if binding is not None:
+            pairs += [(binding.key, rows) for rows in (binding.encoded, getattr(technique, "rows", None))]
+    for key, rows in pairs:
+        if rows is not None and not any(rows is other for other in found.get(key, ())):
+            found[key] = (*found.get(key, ()), rows)
+    return found
 
 
 def _note_unheeded(run: Run) -> None:
@@ -147,8 +166,20 @@ def _compose(run: Run, guider, executor, model, conds, x, timestep, options):
     run.added_slots = {} if parts is None else parts.origins
     if parts is None:
         return executor(model, conds, x, timestep, options)
-    found = executor(model, parts.conds, x, timestep, options)
+    predict = _slot_by_slot if run.may_have_regions else _together
+    found = predict(executor, model, parts.conds, x, timestep, options)
     return parts.combined(found, functools.partial(_coverage, x, timestep))
+
+
+def _together(executor, model, conds, x, timestep, options):
+    return executor(model, conds, x, timestep, options)
+
+
+def _slot_by_slot(executor, model, conds, x, timestep, options):
+    """Packs that make regions know one positive conditioning in a model call."""
+    slots = range(len(conds))
+    alone = [[group if slot == place else None for slot, group in enumerate(conds)] for place in slots]
+    return [executor(model, each, x, timestep, options)[slot] for slot, each in enumerate(alone)]
 
 
 def _coverage(x: torch.Tensor, timestep: torch.Tensor, conds: Sequence[dict[str, Any]]) -> torch.Tensor:
@@ -178,9 +209,10 @@ def _identify(run: Run, participants, guider, executor, model, conds, x, timeste
     run.conds = bound_conds(conds, run.negative_slots, run.given)
     if FLAG in options["transformer_options"]:
         return executor(model, conds, x, timestep, options)
-    if not run.evaluation.guided:
-        run.evaluation.guided = True
-        guiding.guide(run, participants, guider, executor, model, conds, x, timestep, options)
+    uuids = {uuid for uuid, _ in run.conds} - run.evaluation.guided
+    if uuids:
+        run.evaluation.guided |= uuids
+        guiding.guide(run, uuids, participants, guider, executor, model, conds, x, timestep, options)
     shift = guiding.shift_of(run, participants, model, x, timestep)
     if shift is None:
         return executor(model, conds, x, timestep, options)
@@ -196,18 +228,34 @@ def _forward(
     if FLAG in options:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     call = _call(run, x, c_crossattn, options)
+    if call is not None and call.tiled:
+        placed = [each for each in participants if each.needs_places and (run.guiding or each.wants(call))]
+        _check_places(run, x, dict.fromkeys(run.names[each] for each in placed))
     if run.guiding:
         guiding.differentiate(run, participants, call, executor, x, t, c_concat, c_crossattn, control, options, kwargs)
         return torch.zeros_like(x)
     if call is not None:
         c_crossattn = edited(participants, call, c_crossattn)
-        wanting = [participant for participant in participants if participant.wants(call)]
+        wanting = [participant for participant in participants if participant.wants(_with_regions(run, call))]
         run.wanting.update(wanting)
-        if wanting:
-            options = patched(options, run, call, wanting)
+        if wanting or may_make_regions(options):
+            options = patched(options, run, call, wanting, participants)
     if run.added_slots:
         options = {**options, "cond_or_uncond": run.given_slots(options["cond_or_uncond"])}
     return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+
+def _with_regions(run: Run, call: Call) -> Call:
+    """The call with a chunk without rows for each binding that only another pack's regions may have."""
+    if not run.may_have_regions:
+        return call
+    there = {chunk.cond.key for chunk in call.chunks}
+    possible = tuple(
+        Chunk(0, 0, BoundCond(key, rows[0].shape[1], None), first=call.fresh)
+        for key, rows in run.encoded.items()
+        if key not in there
+    )
+    return call._replace(chunks=(*call.chunks, *possible))
 
 
 def _call(run: Run, x: torch.Tensor, context: torch.Tensor | None, options: dict[str, Any]) -> Call | None:
@@ -215,20 +263,51 @@ def _call(run: Run, x: torch.Tensor, context: torch.Tensor | None, options: dict
         return None
     run.predicted = True
     uuids, slots = options["uuids"], options["cond_or_uncond"]
-    chunks = []
-    for (uuid, _), chunk in chunks_of(run.conds, uuids, slots, x.shape[0] // len(uuids)).items():
-        area = chunk.cond.area
-        expected = (run.height, run.width)
-        if area is not None:
-            expected = (min(area.height, run.height - area.y), min(area.width, run.width - area.x))
-        if chunk.stop - chunk.start != run.batch or tuple(x.shape[-2:]) != expected:
-            raise ValueError(
-                f"Another node has split the latent: {run.batch} latents of {expected[0]} x {expected[1]} cells were "
-                f"expected in the model call, {chunk.stop - chunk.start} of {x.shape[-2]} x {x.shape[-1]} found. "
-                "Semantic binding cannot tell where such tiles belong; take the tiling node off this model."
-            )
-        chunks.append(chunk._replace(first=uuid not in run.evaluation.seen))
-        if not run.guiding:
-            run.evaluation.seen.add(uuid)
-    negative = tuple(slot in run.negative_slots for slot in slots)
-    return Call(run.evaluation.step, x.shape[0], negative, tuple(chunks), context.shape[1])
+    rows = len(uuids) * run.batch
+    tiles, rest = divmod(x.shape[0], rows)
+    if rest or not tiles:
+        raise ValueError(
+            f"Another node has split the batch: {rows} latents were expected in the model call, {x.shape[0]} found. "
+            "Semantic binding cannot tell which is which; take that node off this model."
+        )
+    first = [
+        chunk._replace(first=uuid not in run.evaluation.seen)
+        for (uuid, _), chunk in chunks_of(run.conds, uuids, slots, run.batch).items()
+    ]
+    chunks = [
+        chunk._replace(start=chunk.start + tile * rows, stop=chunk.stop + tile * rows)
+        for tile in range(tiles)
+        for chunk in first
+    ]
+    tiled = tiles > 1 or any(tuple(x.shape[-2:]) != _expected_size(run, chunk) for chunk in first)
+    if tiles > 1 and not torch.equal(context, context[:rows].repeat(tiles, 1, 1)):
+        raise ValueError(
+            "Another node has split the latent into tiles that have other prompts each. Semantic binding cannot tell "
+            "which is which; take that node off this model."
+        )
+    fresh = run.evaluation.seen.isdisjoint(uuids)
+    if not run.guiding:
+        run.evaluation.seen.update(uuids)
+    negative = tuple(slot in run.negative_slots for slot in slots) * tiles
+    return Call(run.evaluation.step, x.shape[0], negative, tuple(chunks), context.shape[1], fresh=fresh, tiled=tiled)
+
+
+def _expected_size(run: Run, chunk: Chunk) -> tuple[int, int]:
+    """The latent's height and width in a model call of a conditioning, in cells."""
+    area = chunk.cond.area
+    if area is None:
+        return run.height, run.width
+    return min(area.height, run.height - area.y), min(area.width, run.width - area.x)
+
+
+def _check_places(run: Run, x: torch.Tensor, names: Iterable[str]) -> None:
+    """Raise ValueError if techniques that act in places of the picture were to act on tiles of it."""
+    names = " and ".join(names)
+    if names:
+        raise ValueError(
+            f"Another node has split the latent: {run.height} x {run.width} cells were expected in the model call, "
+            f"{x.shape[-2]} x {x.shape[-1]} found, in {x.shape[0]} rows. {names} has to know where in the "
+            "picture such tiles are, and nothing tells. Take it or the tiling node off this model; what changes words "
+            "alone (Semantic Token Merge, Stage Weights, Structured Conditioning, subjects that are not localised) and "
+            "Self-Attention Temperature work in tiles."
+        )

@@ -20,6 +20,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from torch.overrides import TorchFunctionMode
 
 from .frame import grid_of, patches_on_grid
+from .regional import without_cross_patches
 from .run import Attention, Call, Layer
 
 FLAG = "semantic_binding_gradient"
@@ -95,9 +96,10 @@ class _Enough(Exception):
 class ModelCall:
     """The model call of one bound conditioning's rows, to be made again with other latents and contexts.
 
-    ``x (B, C, H, W)`` is the noisy latent as the sampler has it, ``sigma (B,)`` its noise level, ``context (B, T, D)``
-    the encoded prompt; ``patched`` puts the techniques of the run, and what watches the attention, into the options of
-    a pass. To be used inside ``differentiable``; interrupts are raised at the beginning of every pass.
+    ``x (B, C, H, W)`` is the noisy latent as the sampler has it, ``sigma (B,)`` its noise level, ``context (B, T,
+    D)`` the encoded prompt; ``patched`` puts the techniques of the run, and what watches the attention, into the
+    options of a pass; ``regional`` if another pack makes regions of other prompts. To be used inside
+    ``differentiable``; interrupts are raised at the beginning of every pass.
     """
 
     executor: Any
@@ -110,6 +112,7 @@ class ModelCall:
     extra: dict[str, Any]
     call: Call
     patched: Callable[[dict[str, Any], Call, dict[Layer, Callable]], dict[str, Any]]
+    regional: bool = False
 
     @property
     def input_scale(self) -> torch.Tensor:
@@ -172,15 +175,17 @@ class ModelCall:
         """What the model makes of the latent, ``(B, C, H, W)``, without the techniques of the run.
 
         A context of one row gives every patch of the picture the same, so that one patch needs to ask for it. Other
-        packs are given the row twice, which is the same: some take keys and values in turn (CLIP NegPip).
+        packs are given the row twice, which is the same: some take keys and values in turn (CLIP NegPip). Those that
+        make regions of other prompts are left out.
         """
-        patches = self.options.get("patches", {})
-        theirs = {"attn2_patch", "attn2_output_patch"} & patches.keys()
+        options = without_cross_patches(self.options) if self.regional else self.options
         if self.context.shape[1] > 1:
-            return self._run(self.options)
-        if theirs or self.options.get("patches_replace", {}).get("attn2"):
-            return self.with_(context=self.context.repeat(1, 2, 1))._run(self.options)
-        return self._run({**self.options, "patches": {**patches, "attn2_patch": [_first_query]}})
+            return self._run(options)
+        patches = options.get("patches", {})
+        theirs = patches.get("attn2_patch") or patches.get("attn2_output_patch")
+        if theirs or options.get("patches_replace", {}).get("attn2"):
+            return self.with_(context=self.context.repeat(1, 2, 1))._run(options)
+        return self._run({**options, "patches": {**patches, "attn2_patch": [_first_query]}})
 
     def attention(self, layers: frozenset[Layer], groups: torch.Tensor, per_head: bool = False) -> tuple[Seen, ...]:
         """The attention that the layers give to groups of the context's rows, as the techniques of the run have changed
@@ -197,7 +202,14 @@ class ModelCall:
             grid = grid_of(*self.x.shape[-2:], attention.layer.level)
             appended = attention.k.shape[1] - len(groups)  # by other packs
             columns = torch.nn.functional.pad(groups, (0, 0, 0, appended))
-            probabilities = attention.probabilities(call.chunks[0], columns, per_head)
+            own = call.of(self.call.chunks[0].cond.key)
+            if not own:
+                raise ValueError(
+                    f"Another node has put other prompts in the place of the bound one in layer {attention.layer.name}"
+                    ", so that there is no attention to it. Give that node the bound conditioning for one of its "
+                    "regions, or take it off this model."
+                )
+            probabilities = attention.probabilities(own[0], columns, per_head)
             found.append(Seen(attention.layer, grid, patches_on_grid(probabilities, attention.grid, grid)))
             if len(found) == len(layers):
                 raise _Enough
@@ -215,7 +227,13 @@ class ModelCall:
     def _run(self, options: dict[str, Any]) -> torch.Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
         control = self.control and {name: list(tensors) for name, tensors in self.control.items()}
-        options = {**options, FLAG: True, "optimized_attention_override": _differentiable_attention(options)}
+        options = {
+            **options,
+            FLAG: True,
+            "optimized_attention_override": _differentiable_attention(options),
+            # Patches that make regions add to this list, and take it off only behind the layer.
+            "cond_or_uncond": list(options.get("cond_or_uncond", ())),
+        }
         if control is not None:
             patches = options.get("patches", {})
             options["patches"] = {

@@ -42,7 +42,7 @@ class GuidanceSettings:
         self.method.check(self.binding, layers)
 
     def begin(self, run: Run) -> Participant:
-        run.require(self.binding, NAME)
+        run.require(self.binding, NAME, with_gradients=True)
         together = [each for each in run.techniques if isinstance(each, type(self)) and each.key == self.key]
         return Guidance(together, run) if together[0] is self else Participant()
 
@@ -63,6 +63,7 @@ class Guidance(Participant):
     """Moves the latents of one run."""
 
     moves_latent = True
+    needs_places = True
 
     def __init__(self, settings: Sequence[GuidanceSettings], run: Run):
         self.binding, self.report, self.run = settings[0].binding, settings[0].report, run

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from .gradient import ModelCall, differentiable, memory_of_a_row, ordinary, with_copies
+from .gradient import FLAG, ModelCall, differentiable, memory_of_a_row, ordinary, with_copies
 from .patching import edited, patched
+from .regional import may_make_regions
 from .run import Call, Layer, Negative, Participant, Run
 
 
@@ -28,10 +29,14 @@ def reserve(participants: Sequence[Participant], executor, model, noise_shape, c
     return executor(model, noise_shape, conds, *args, **kwargs)
 
 
-def guide(run: Run, participants, guider, executor, model, conds, x, timestep, options) -> None:
-    """Have ComfyUI set up the model calls of the bound conditionings alone; ``_forward`` passes them on."""
+def guide(run: Run, uuids: set, participants, guider, executor, model, conds, x, timestep, options) -> None:
+    """Have ComfyUI set up the model calls of these bound conditionings alone; ``_forward`` passes them on."""
     step = run.evaluation.step
-    wanted = {name for name, cond in run.conds.items() if any(each.guides(cond.key, step) for each in participants)}
+    wanted = {
+        name
+        for name, cond in run.conds.items()
+        if name[0] in uuids and any(each.guides(cond.key, step) for each in participants)
+    }
     if not wanted:
         return
     bound = [
@@ -93,8 +98,11 @@ def differentiate(run: Run, participants, call, executor, x, t, c_concat, contex
 
     def with_techniques(options: dict[str, Any], call: Call, observers: dict[Layer, Callable]) -> dict[str, Any]:
         wanting = [participant for participant in participants if participant.wants(call)]
-        return patched(options, run, call, wanting, observers)
+        return patched(options, run, call, wanting, participants, observers)
 
+    if run.regional is None and may_make_regions(options):
+        probed = {**patched(options, run, call, (), ()), FLAG: True}
+        executor(x, t, c_concat, context, control, probed, **extra)
     with differentiable(executor.class_obj):
         for chunk in call.chunks:
 
@@ -130,6 +138,7 @@ def differentiate(run: Run, participants, call, executor, x, t, c_concat, contex
                 extra={name: own(value) for name, value in extra.items()},
                 call=alone,
                 patched=with_techniques,
+                regional=bool(run.regional),
             )
             for participant in sorted(participants, key=lambda each: not each.edits_last):
                 if participant.guides(chunk.cond.key, call.step):

@@ -121,6 +121,8 @@ def penalties(roles: Roles, owners: int, length: int, settings: FocusSettings) -
 class Focus(Participant):
     """Assigns the patches and closes the tokens of other entities to them, in one run."""
 
+    needs_places = True
+
     def __init__(self, settings: FocusSettings, run: Run):
         self.settings = settings
         self.run = run

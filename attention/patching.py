@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 
+from .regional import CALL, located, may_make_regions
+from .rows import Chunk
 from .run import Attention, Call, Layer, Participant, Run
 
 
@@ -16,13 +18,17 @@ def edited(participants: Sequence[Participant], call: Call, context: torch.Tenso
     """The context with the edits of the participants, in every repetition of a conditioning."""
     for chunk in call.chunks:
         found = context[chunk.rows, : chunk.cond.length]
-        rows = found
-        for participant in participants:
-            rows = participant.edit_context(call, chunk, rows)
+        rows = _edited_rows(participants, call, chunk, found)
         if rows is not found:
             context = context.clone()
             context[chunk.rows] = rows.repeat(1, context.shape[1] // chunk.cond.length, 1)
     return context
+
+
+def _edited_rows(participants: Sequence[Participant], call: Call, chunk: Chunk, rows: torch.Tensor) -> torch.Tensor:
+    for participant in participants:
+        rows = participant.edit_context(call, chunk, rows)
+    return rows
 
 
 def patched(
@@ -30,11 +36,13 @@ def patched(
     run: Run,
     call: Call,
     participants: Sequence[Participant],
+    everyone: Sequence[Participant],
     observers: dict[Layer, Callable] | None = None,
 ) -> dict[str, Any]:
     """The options of this forward pass with our attention on the layers wanted; the given ones stay as they are.
 
-    ``observers`` look at the cross-attention of their layer instead of the participants.
+    ``participants`` are those that want something of it, ``everyone`` all that may edit a context. ``observers`` look
+    at the cross-attention of their layer instead of the participants.
     """
     replace = dict(options.get("patches_replace", {}))
     for kind, layers, attend in (("attn1", "self_layers", _attend_self), ("attn2", "cross_layers", _attend_cross)):
@@ -51,39 +59,87 @@ def patched(
         replace[kind] = slots
     options = {**options, "patches_replace": replace}
     editing = [participant for participant in participants if participant.edits_values]
-    if editing:
+    if editing or may_make_regions(options):
         patches = options.get("patches", {})
-        options["patches"] = {**patches, "attn2_patch": [_Values(run, call, editing), *patches.get("attn2_patch", [])]}
+        theirs, together = tuple(patches.get("attn2_patch", ())), may_make_regions(options)
+        whole = CrossPatch(run, call, everyone, editing, theirs, together)
+        options["patches"] = {**patches, "attn2_patch": [whole]}
     return options
 
 
-class _Values:
-    """The patch of all cross-attentions of one forward pass that edits what their values are made of, in every
-    repetition of a conditioning. Layers are given the same rows, so that it is done once."""
+class CrossPatch:
+    """All patches of the cross-attentions of one forward pass in one: the edits of what values are made of, those of
+    other packs, and, where they have made the batch larger, the edits of the blocks that are bound.
 
-    def __init__(self, run: Run, call: Call, participants: Sequence[Participant]):
-        self.run = run
-        self.call = call
-        self.participants = participants
+    Values are edited before other packs see them, as what these do is done to each of several copies; but where they
+    make regions, which are made of the prompts as they were.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        call: Call,
+        everyone: Sequence[Participant],
+        editing: Sequence[Participant],
+        theirs: Sequence[Callable],
+        may_make_regions: bool,
+    ):
+        self.run, self.call, self.everyone, self.editing, self.theirs = run, call, everyone, editing, theirs
+        self.may_make_regions = may_make_regions
         self.given: torch.Tensor | None = None
         self.edited: torch.Tensor | None = None
 
     def __call__(self, n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, extra: dict[str, Any]):
-        self.run.acted.update(self.participants)
-        if self.given is not value:
-            self.given, self.edited = value, self._edited(value)
-        return n, context, self.edited
+        if self.run.regional or (self.may_make_regions and self.run.regional is None):
+            found = self._by_others(n, context, value, extra)
+            if len(found[0]) != len(n):
+                self.run.regional = True
+                return self._in_regions(found, context, extra)
+            if not all(self.call.negative):
+                self.run.regional = bool(self.run.regional)
+            if not self.editing:
+                return found
+        return self._by_others(n, context, self._values_of(value), extra)
 
-    def _edited(self, value: torch.Tensor) -> torch.Tensor:
-        result, columns = value.clone(), self.call.context_rows
-        for chunk in self.call.chunks:
-            found = value[chunk.rows, : chunk.cond.length]
-            rows = found
-            for participant in self.participants:
-                rows = participant.edit_values(self.call, chunk, rows)
-            if rows is not found:
-                result[chunk.rows, :columns] = rows.repeat(1, columns // chunk.cond.length, 1)
-        return result
+    def _by_others(self, n, context, value, extra):
+        for patch in self.theirs:
+            n, context, value = patch(n, context, value, extra)
+        return n, context, value
+
+    def _in_regions(self, found, given: torch.Tensor, extra: dict[str, Any]):
+        n, context, value = found
+
+        def edit(chunk: Chunk, rows: torch.Tensor) -> torch.Tensor:
+            return _edited_rows(self.everyone, self.call, chunk, rows)
+
+        call, context, value = located(self.call, given, context, value, self.run.encoded, edit)
+        extra[CALL] = call
+        if self.editing:
+            self.run.acted.update(self.editing)
+            value = _edited_values(self.editing, call, value)
+        return n, context, value
+
+    def _values_of(self, value: torch.Tensor) -> torch.Tensor:
+        """Layers are given the same rows, so that it is done once."""
+        if not self.editing:
+            return value
+        self.run.acted.update(self.editing)
+        if self.given is not value:
+            self.given, self.edited = value, _edited_values(self.editing, self.call, value)
+        return self.edited
+
+
+def _edited_values(editing: Sequence[Participant], call: Call, value: torch.Tensor) -> torch.Tensor:
+    """Values ``(B, T, D)`` with the edits, in every repetition of a conditioning."""
+    result, columns = value.clone(), call.context_rows
+    for chunk in call.chunks:
+        found = value[chunk.rows, : chunk.cond.length]
+        rows = found
+        for participant in editing:
+            rows = participant.edit_values(call, chunk, rows)
+        if rows is not found:
+            result[chunk.rows, :columns] = rows.repeat(1, columns // chunk.cond.length, 1)
+    return result
 
 
 def _attend_self(
@@ -124,9 +180,11 @@ def _attend_cross(
 
     What another pack has put in its place knows no bias, so the difference that the bias makes is added to its result.
     """
-    run.acted.update(participants)
+    call = extra.get(CALL, call)
     _check_columns(layer, call, q, k)
-    bias = _bias(_seen(layer, q, k, extra), call, participants)
+    bias = _bias(run, _seen(layer, q, k, extra), call, participants)
+    if observers and call.chunks:
+        run.acted.update(participants)
     _observed(layer, call, observers, q, k, extra, bias)
     if theirs is None:
         return _attention(q, k, v, extra, bias)
@@ -160,11 +218,12 @@ def _by_row(factors: Sequence[float], q: torch.Tensor) -> float | torch.Tensor:
 
 
 @torch.no_grad()
-def _bias(seen: Attention, call: Call, participants: Sequence[Participant]) -> torch.Tensor | None:
+def _bias(run: Run, seen: Attention, call: Call, participants: Sequence[Participant]) -> torch.Tensor | None:
     """The sum ``(B, 1, N, T)`` of what the participants add to the logits; None where none adds anything."""
     total = None
     for participant in participants:
         for chunk, bias in participant.bias_cross(call, seen):
+            run.acted.add(participant)
             if total is None:
                 total = seen.q.new_zeros(call.rows, 1, seen.q.shape[1], seen.k.shape[1])
             total[chunk.rows, 0] += bias

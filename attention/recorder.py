@@ -75,6 +75,8 @@ class RecorderSettings:
 class Recorder(Participant):
     """Sums up attention maps in one run; what it holds does not grow with the steps unless they are kept."""
 
+    needs_places = True
+
     def __init__(self, settings: RecorderSettings, run: Run):
         self.settings = settings
         self.run = run

@@ -42,15 +42,15 @@ class Layer(NamedTuple):
 class Evaluation:
     """One prediction the sampler asks for: one or more model calls at the same noise level.
 
-    ``seen`` holds the uuids of the bound conditionings that were already computed in it. Guidance such as PAG or SAG
-    computes them once more, with altered attention or on an altered latent. ``guided`` once the techniques that need
-    gradients have had their pass.
+    ``seen`` holds the uuids of the conditionings that were already computed in it. Guidance such as PAG or SAG
+    computes them once more, with altered attention or on an altered latent. ``guided`` are those for which the
+    techniques that need gradients have had their pass.
     """
 
     def __init__(self, step: int):
         self.step = step
         self.seen: set[Any] = set()
-        self.guided = False
+        self.guided: set[Any] = set()
 
 
 class Negative(NamedTuple):
@@ -64,16 +64,19 @@ class Negative(NamedTuple):
 class Run:
     """State of one sampling run: made when it starts, dropped when it ends.
 
-    ``height`` and ``width`` are the latent's, in cells; ``cell`` is the size of a cell in pixels; ``batch`` the number
-    of latents; ``sigmas`` the falling noise schedule, one longer than the steps. ``techniques`` are all that take part,
-    ``given`` the keys of the bound conditionings that the sampler was given, by their uuids, ``merged`` those keys
-    whose entities have been merged, ``compositions`` the names of those that the sampler was given the parts of.
-    ``conds`` are the bound conditionings of the evaluation in progress, ``negative_slots`` the places of the negative
-    ones among its conditionings, ``added_slots`` the places that parts of a composition have in it, with the place that
-    each stands for. ``negative`` is set, where there is a negative prompt, and ``guiding`` true, while techniques have
-    their pass with gradients. ``predicted`` once the model was asked for anything through ComfyUI's wrappers,
-    ``wanting`` are the participants that wanted a layer of it, ``acted`` those that got one. ``held`` is the latent as
-    the sampler has it.
+    ``height`` and ``width`` are the latent's, in cells; ``cell`` is the size of a cell in pixels; ``batch`` the
+    number of latents; ``sigmas`` the falling noise schedule, one longer than the steps. ``techniques`` are all that
+    take part, ``given`` the keys of the bound conditionings that the sampler was given, by their uuids, ``merged``
+    those keys whose entities have been merged, ``encoded`` for each key the rows ``(1, T, D)`` that are known of its
+    conditioning, ``may_have_regions`` whether other packs have patches of cross-attention, and ``regional``, as soon
+    as it is known, whether these make regions of other prompts. ``compositions`` are the names of those that the
+    sampler was given the parts of. ``conds`` are the bound conditionings of the evaluation in progress,
+    ``negative_slots`` the places of the negative ones among its conditionings, ``added_slots`` the places that parts
+    of a composition have in it, with the place that each stands for. ``negative`` is set, where there is a negative
+    prompt, and ``guiding`` true, while techniques have their pass with gradients. ``names`` are the nodes of the
+    participants; ``predicted`` once the model was asked for anything through ComfyUI's wrappers, ``wanting`` are the
+    participants that wanted a layer of it, ``acted`` those that got one. ``held`` is the latent as the sampler has
+    it.
     """
 
     layers: tuple[Layer, ...]
@@ -84,6 +87,9 @@ class Run:
     cell: int
     techniques: tuple[Technique, ...] = ()
     given: Mapping[Any, str] = field(default_factory=dict)
+    encoded: Mapping[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+    may_have_regions: bool = False
+    regional: bool | None = None
     merged: frozenset[str] = frozenset()
     compositions: frozenset[str] = frozenset()
     evaluation: Evaluation | None = None
@@ -92,6 +98,7 @@ class Run:
     added_slots: Mapping[int, int] = field(default_factory=dict)
     negative: Negative | None = None
     guiding: bool = False
+    names: dict[Participant, str] = field(default_factory=dict)
     predicted: bool = False
     wanting: set[Participant] = field(default_factory=set)
     acted: set[Participant] = field(default_factory=set)
@@ -106,12 +113,15 @@ class Run:
         return [self.added_slots.get(slot, slot) for slot in slots]
 
     def gives(self, binding: Binding) -> bool:
-        """Whether the sampler was given the conditioning of the binding."""
-        return binding.key in self.given.values()
+        """Whether the sampler was given the conditioning of the binding, or another pack may have it."""
+        return binding.key in self.given.values() or (self.may_have_regions and binding.key in self.encoded)
 
-    def require(self, binding: Binding, name: str) -> None:
-        """Raise ValueError if the sampler was not given the conditioning of the binding that a technique acts on."""
-        if not self.gives(binding):
+    def require(self, binding: Binding, name: str, with_gradients: bool = False) -> None:
+        """Raise ValueError if the sampler was not given the conditioning of the binding that a technique acts on.
+
+        Gradients are taken through the model calls of the sampler's own conditionings.
+        """
+        if not self.gives(binding) or (with_gradients and binding.key not in self.given.values()):
             raise ValueError(
                 f"{name} has nothing to act on: {not_given(binding)} Or take {name} off the model of this sampler."
             )
@@ -133,7 +143,9 @@ class Call(NamedTuple):
     ``rows`` is the size of its batch, ``negative`` tells for each of the equal parts of the batch whether its
     conditioning is a negative one, ``chunks`` are the parts that carry a binding, ``context_rows`` the rows of its
     context (before another pack's patches change them). ``differentiated`` if gradients are taken through it;
-    ``latents`` are those of the run that it has, in the order of its rows, if it is not all of them once.
+    ``latents`` are those of the run that it has, in the order of its rows, if it is not all of them once. ``fresh`` if
+    none of its conditionings was computed before in the evaluation; ``tiled`` if another node has it made of tiles of
+    the latents.
     """
 
     step: int
@@ -143,6 +155,8 @@ class Call(NamedTuple):
     context_rows: int
     differentiated: bool = False
     latents: tuple[int, ...] | None = None
+    fresh: bool = True
+    tiled: bool = False
 
     def of(self, key: str) -> tuple[Chunk, ...]:
         return tuple(chunk for chunk in self.chunks if chunk.cond.key == key)
@@ -188,6 +202,8 @@ class Participant:
 
     cross_layers: frozenset[Layer] = frozenset()
     self_layers: frozenset[Layer] = frozenset()
+    needs_places = False
+    """Whether it has to know where in the picture the patches are."""
     moves_latent = False
     """Whether it moves the latent that the sampler holds."""
     edits_last = False

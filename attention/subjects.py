@@ -169,6 +169,7 @@ class Injection(Participant):
             if entities
         ]
         self.cross_layers = frozenset(layer for each in self.confining for layer in each.cross_layers)
+        self.needs_places = bool(self.confining)
 
     def edit_context(self, call: Call, chunk: Chunk, rows: torch.Tensor) -> torch.Tensor:
         binding = self.settings.binding

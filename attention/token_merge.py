@@ -6,7 +6,7 @@ substitution, which may begin at a later step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -21,11 +21,13 @@ NAME = "Semantic Token Merge"
 
 @dataclass(frozen=True)
 class MergeSettings:
-    """``ends`` replace the end and padding rows from step ``from_step`` on, the first step being 0."""
+    """``ends`` replace the end and padding rows from step ``from_step`` on, the first step being 0. ``rows (1, T, D)``
+    are the merged conditioning's."""
 
     binding: Binding
     ends: tuple[EndRows, ...]
     from_step: int
+    rows: torch.Tensor = field(compare=False)
 
     name = NAME
 
@@ -35,7 +37,7 @@ class MergeSettings:
     def begin(self, run: Run) -> Participant:
         """Raises ValueError if the sampler was given the conditioning as it was before merging."""
         run.require(self.binding, NAME)
-        if self.binding.key not in run.merged:
+        if self.binding.key in run.given.values() and self.binding.key not in run.merged:
             raise ValueError(
                 f"{NAME} has merged another conditioning than the sampler was given. Connect its CONDITIONING output "
                 f"to the sampler, or take {NAME} off the model of this sampler."

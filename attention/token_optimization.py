@@ -78,7 +78,7 @@ class OptimizationSettings:
             )
 
     def begin(self, run: Run) -> Participant:
-        run.require(self.binding, NAME)
+        run.require(self.binding, NAME, with_gradients=True)
         mine = [each.binding.key for each in run.techniques if isinstance(each, type(self))]
         if mine.count(self.binding.key) > 1:
             raise ValueError(f"There are several {NAME} nodes for the same BINDING. Use one, with more iterations.")
@@ -120,6 +120,7 @@ class Optimization(WithHistory):
     """Optimises the composite tokens in one run."""
 
     edits_last = True
+    needs_places = True
 
     def __init__(self, settings: OptimizationSettings, run: Run):
         super().__init__(settings, run)

@@ -1,6 +1,7 @@
 """Prompt → conditioning and binding: where the graph begins."""
 
 import os
+from dataclasses import replace
 
 import folder_paths
 from comfy_api.latest import io
@@ -225,6 +226,7 @@ def with_key(conditioning, binding):
 
 def shown(conditioning, binding) -> io.NodeOutput:
     """The node's outputs; ``semantic_binding`` is for the pack's own widget, ``text`` for any frontend."""
+    binding = replace(binding, encoded=conditioning[0][0])
     json_text = to_json(binding)
     ui = {"semantic_binding": (json_text,), "text": (summary(binding),)}
     return io.NodeOutput(conditioning, binding, json_text, ui=ui)

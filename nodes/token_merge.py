@@ -140,7 +140,7 @@ class SBTokenMerge(io.ComfyNode):
             [merged(rows, composites, noun_weight, attribute_weight), {**options, **extra, MERGED_KEY: True}]
             for rows, options in conditioning
         ]
-        settings = MergeSettings(binding, ends, end_tokens.get("from_step", 0))
+        settings = MergeSettings(binding, ends, end_tokens.get("from_step", 0), fused[0][0])
         text = summary(binding, composites, simplified, substitute, settings.from_step)
         return io.NodeOutput(with_technique(model, settings), fused, ui={"text": (text,)})
 

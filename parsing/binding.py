@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from .lexicon import HAVING, MADE, PARTICIPLES
@@ -151,6 +151,7 @@ class Binding:
 
     ``key`` names the conditioning made with this binding: it is in that conditioning's dict under ``CONDITIONING_KEY``.
     ``prompt`` is what the user typed, ``text`` the same without weights and escapes, which all spans refer to.
+    ``encoded`` are the rows of that conditioning, by which it is known where the dict is lost.
     """
 
     key: str
@@ -160,6 +161,7 @@ class Binding:
     encoders: tuple[EncoderTokens, ...]
     parser: str
     notes: tuple[str, ...] = ()
+    encoded: Any = field(default=None, compare=False, repr=False)
 
     @property
     def length(self) -> int:

@@ -73,7 +73,8 @@ class GradientBench(MergeBench):
                 looked.append(call)
                 look(call, chunk, found)
 
-        technique = SimpleNamespace(check=lambda layers: None, begin=lambda run: Probe(), differentiates=True)
+        settings = {"name": "probe", "differentiates": True, "check": lambda layers: None, "begin": lambda run: Probe()}
+        technique = SimpleNamespace(**settings)
         with torch.inference_mode():
             model = self.part("attention.engine").with_technique(model or self.merged.model, technique)
         latent = self.merged_latent(model, *conds, **run)

@@ -129,7 +129,7 @@ class Shifting:
     levels at which it has moved.
     """
 
-    differentiates, moves_latent = True, True
+    name, differentiates, moves_latent = "shifting", True, True
 
     def __init__(self, part: Callable, shift: torch.Tensor | float, steps: Sequence[int] | None = None):
         self.part, self.shift, self.steps = part, shift, steps
