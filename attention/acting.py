@@ -35,12 +35,40 @@ def _left_out(run: Run, participant: Participant) -> bool:
 def _in_the_way(guider: Any, sampler: Any) -> Iterator[str]:
     """What of a run is not ComfyUI's own: its guider, its sampler, and functions in the place of a module's."""
     for what, thing in (("guider", guider), ("sampler", sampler)):
-        if not type(thing).__module__.startswith(("comfy.", "comfy_extras.")):
+        if not _is_core(type(thing).__module__):
             yield f"the {what} {type(thing).__name__} of {type(thing).__module__}"
-    replaced = {
-        getattr(function, "__module__", None) or type(function).__module__
-        for module in guider.model_patcher.get_model_object("diffusion_model").modules()
-        if (function := vars(module).get("forward")) is not None
-    }
+    replaced = {home for _, home in _replaced(guider) if not _is_core(home)}
     if replaced:
         yield f"forward functions of {', '.join(sorted(replaced))} in the place of the model's own"
+
+
+def undo_left_behind(guider: Any) -> None:
+    """After an error in a run, give the network's modules their own forward functions back where the run's guider, of
+    another pack, has put others in their place: such guiders (KSamplerWithNAG) undo it only when all goes well, and
+    every later picture would be drawn with what they left."""
+    pack = _pack(type(guider).__module__)
+    if _is_core(pack):
+        return
+    for module, home in list(_replaced(guider)):
+        if _pack(home) == pack:
+            del module.forward
+
+
+def _replaced(guider: Any) -> Iterator[tuple[Any, str]]:
+    """The modules of the network that have a forward function of their own, and the Python module it is of."""
+    for module in guider.model_patcher.get_model_object("diffusion_model").modules():
+        function = vars(module).get("forward")
+        if function is None:
+            continue
+        while hasattr(function, "__func__") or hasattr(function, "func"):
+            function = getattr(function, "__func__", None) or function.func
+        yield module, getattr(function, "__module__", "")
+
+
+def _pack(home: str) -> str:
+    """ComfyUI imports a pack under a name without dots."""
+    return home.partition(".")[0]
+
+
+def _is_core(home: str) -> bool:
+    return _pack(home) in ("comfy", "comfy_extras", "torch")

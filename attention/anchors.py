@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from .run import Negative
+from .slopes import slopes
 
 if typing.TYPE_CHECKING:
     from .gradient import ModelCall
@@ -88,7 +89,7 @@ class Targets:
             losses = loss(call.denoised(), self.denoised[part], call.output_scale)
             # Of the sum over the picture, as the gradient of a mean vanishes in half precision.
             cells = call.x[0].numel()
-            (gradient,) = torch.autograd.grad(losses.sum() * cells, leaf)
+            (gradient,) = slopes(losses.sum() * cells, (leaf,))
             found.append(losses.detach())
             moved.append((leaf - size / cells * gradient).detach())
         shape = (self.count, tokens.shape[0])

@@ -21,7 +21,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..parsing.binding import CONDITIONING_KEY, MERGED_KEY
 from . import guiding
-from .acting import check_acted
+from .acting import check_acted, undo_left_behind
 from .composed import compositions_of, expanded
 from .gradient import FLAG
 from .layers import layers_of
@@ -111,6 +111,9 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
             sampler = run.held.watching(sampler)
         latent = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         check_acted(run, guider, sampler)
+    except BaseException:
+        undo_left_behind(guider)
+        raise
     finally:
         guider.model_options = original
     for participant in participants:

@@ -19,6 +19,7 @@ from .guidance_methods import Attended, Losses, Method, Objective, Update
 from .roles import check_rows
 from .rows import Chunk
 from .run import Layer, Participant, Run
+from .slopes import slopes
 
 if typing.TYPE_CHECKING:
     from .gradient import ModelCall
@@ -144,7 +145,7 @@ def slope(
         total = total + (losses.total * pushed * size / longest).sum()
         found.append(Losses(losses.each.detach(), losses.total.detach()))
         above.append(going)
-    (gradient,) = torch.autograd.grad(total, leaf)
+    (gradient,) = slopes(total, (leaf,))
     if not gradient.isfinite().all():
         raise ValueError(
             f"The gradient of {', '.join(each.objective.name for each in due)} is no number, which half precision can "

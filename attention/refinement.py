@@ -26,6 +26,7 @@ from .composite import Composite, index_of, put, taken
 from .recorder import chosen_levels
 from .rows import membership
 from .run import Layer
+from .slopes import slopes
 
 if typing.TYPE_CHECKING:
     from .gradient import ModelCall
@@ -123,7 +124,7 @@ class Refinement:
             active = entropy > threshold_of_entity(threshold, cells)
             going = active.any(1)
         total = (entropy * active).sum() + (pose * active.any(1)).sum()
-        of_rows, of_x = torch.autograd.grad(total, (rows, x))
+        of_rows, of_x = slopes(total, (rows, x))
         if not self.published:
             index = index_of(self.composites, rows.shape[-1]).to(rows.device)
             of_rows = put(torch.zeros_like(of_rows), index, taken(of_rows, index))

@@ -100,9 +100,9 @@ def is_zeroed(cond: Mapping[str, Any]) -> bool:
 
 def has_own_text(cond: Mapping[str, Any]) -> bool:
     """Whether a conditioning has an encoded text and the model gets this one: not so a copy that ComfyUI has made for
-    another slot."""
+    another slot of one with an area. Other nodes may change what the model gets (CADS adds noise); it stays its own."""
     text, encoded = cond.get("cross_attn"), cond["model_conds"].get("c_crossattn")
-    return text is not None and encoded is not None and _same(encoded.cond, text)
+    return text is not None and encoded is not None and ("area" not in cond or _same(encoded.cond, text))
 
 
 def negative_slots(conds: Sequence[list | None], of_guider: Mapping[str, list]) -> frozenset[int]:

@@ -1,5 +1,6 @@
 """Beside ways in which other packs patch ComfyUI, each imitated: they compose, or an error says why they do not."""
 
+import functools
 import math
 from types import MethodType
 
@@ -71,15 +72,10 @@ def test_every_other_row_of_the_prompt_is_refused(bench, technique):
 
 def guided_by_itself(model, positive, negative, nag_negative):
     """KSamplerWithNAG: a guider that is called past ComfyUI's wrapper of predictions, and a network whose forward
-    function gives its attention more prompts than pictures."""
+    function gives its attention more prompts than pictures; all is undone only when all goes well."""
     from comfy.samplers import CFGGuider
 
-    class Guider(CFGGuider):
-        def __call__(self, *args, **kwargs):
-            return self.predict_noise(*args, **kwargs)
-
-    unet = model.model.diffusion_model
-    more = nag_negative[0][0]
+    unet, more = model.model.diffusion_model, nag_negative[0][0]
 
     def attended(self, x, context=None, value=None, mask=None, transformer_options=None):
         count = len(context) - len(x)
@@ -94,34 +90,38 @@ def guided_by_itself(model, positive, negative, nag_negative):
         modules = [module for name, module in self.named_modules() if name.endswith("attn2")]
         for module in modules:
             module.forward = MethodType(attended, module)
-        try:
-            length = math.lcm(context.shape[1], more.shape[1])
-            parts = [each.repeat(1, length // each.shape[1], 1) for each in (context, more.to(context))]
-            together = torch.cat(parts)
-            return type(self).forward(self, x, timesteps, together, **kwargs)
-        finally:
-            for module in modules:
-                del module.forward
+        length = math.lcm(context.shape[1], more.shape[1])
+        parts = [each.repeat(1, length // each.shape[1], 1) for each in (context, more.to(context))]
+        found = type(self).forward(self, x, timesteps, torch.cat(parts), **kwargs)
+        for module in modules:
+            del module.forward
+        return found
+
+    class Guider(CFGGuider):
+        def __call__(self, *args, **kwargs):
+            return self.predict_noise(*args, **kwargs)
+
+        def sample(self, *args, **kwargs):
+            unet.forward = MethodType(functools.partial(forward), unet)
+            found = super().sample(*args, **kwargs)
+            del unet.forward
+            return found
 
     guider = Guider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(4.0)
-    return guider, MethodType(forward, unet)
+    return guider
 
 
 @pytest.mark.parametrize("technique", [name for name in TECHNIQUES if name not in ("nothing", "composition")])
 def test_a_guider_that_takes_the_forward_functions_over(bench, technique):
-    """What changes the prompt's rows or self-attention works; what acts on attention to the prompt says so."""
+    """What changes the prompt's rows or self-attention works; what acts on attention to the prompt says so, and leaves
+    nothing of that guider behind."""
     model, positive = bench.with_technique(technique)
-    unet = bench.model.model.diffusion_model
+    before, blurred = bench.run().latent, bench.encode("blurred")
 
     def ran(model, positive):
-        guider, forward = guided_by_itself(model, positive, bench.negative, bench.encode("blurred"))
-        unet.forward = forward
-        try:
-            return bench.guided(guider).latent
-        finally:
-            del unet.forward
+        return bench.guided(guided_by_itself(model, positive, bench.negative, blurred)).latent
 
     plain = ran(bench.model, bench.positive)
     if technique in ("merge", "structured"):
@@ -129,21 +129,18 @@ def test_a_guider_that_takes_the_forward_functions_over(bench, technique):
         return
     with pytest.raises(ValueError, match="attention to . prompts for . pictures.*normalised attention guidance"):
         ran(model, positive)
-    assert torch.equal(ran(bench.model, bench.positive), plain), "nothing is left behind"
+    assert torch.equal(bench.run().latent, before)
+    assert torch.equal(ran(bench.model, bench.positive), plain)
 
 
 def test_temperature_beside_such_a_guider(bench):
     from modulation_reference import Temperature
 
-    unet = bench.model.model.diffusion_model
-    found = []
-    for model in (bench.model, bench.modulated(temperature=Temperature(0.4, 0.0, 1.0))):
-        guider, forward = guided_by_itself(model, bench.positive, bench.negative, bench.encode("blurred"))
-        unet.forward = forward
-        try:
-            found.append(bench.guided(guider).latent)
-        finally:
-            del unet.forward
+    blurred = bench.encode("blurred")
+    found = [
+        bench.guided(guided_by_itself(model, bench.positive, bench.negative, blurred)).latent
+        for model in (bench.model, bench.modulated(temperature=Temperature(0.4, 0.0, 1.0)))
+    ]
     assert (found[0] - found[1]).abs().max() > 1e-3
 
 
@@ -207,3 +204,49 @@ def test_techniques_without_anything_to_do_stay_silent(bench):
 
     still = bench.modulated(temperature=Temperature(1.0), weights=Weights((1.0, 1.0), (1.0, 1.0)))
     assert torch.equal(bench.run(still).latent, bench.run().latent)
+
+
+@pytest.mark.parametrize("technique", ["recorder", "modulation", "structured", "attend and excite"])
+def test_noise_on_what_the_model_gets(bench, technique):
+    """CADS: conditionings are copied in every step, and the copies' text changed."""
+
+    def noisy(model):
+        def function(executor, network, conds, x, timestep, options):
+            changed = []
+            for group in conds:
+                copies = [{**cond, "model_conds": {**cond["model_conds"]}} for cond in group or ()]
+                for cond in copies:
+                    text = cond["model_conds"]["c_crossattn"]
+                    cond["model_conds"]["c_crossattn"] = text._copy_with(text.cond * 1.01)
+                changed.append(copies)
+            return executor(network, changed, x, timestep, options)
+
+        clone = model.clone()
+        clone.add_wrapper_with_key("calc_cond_batch", "another", function)
+        return clone
+
+    model, positive = bench.with_technique(technique)
+    plain = bench.run(noisy(bench.model)).latent
+    found = bench.run(noisy(model), positive).latent
+    assert torch.equal(found, plain) == (technique == "recorder")
+    if technique == "recorder":
+        recording, maps = record(bench.part, bench.model, bench.bound)
+        latent = sample(bench.comfy, noisy(recording), bench.positive, bench.negative, size=(8, 8))
+        assert maps.find(latent).grids
+
+
+@pytest.mark.parametrize("technique", ["attend and excite", "optimization"])
+def test_blocks_without_gradients_are_told(bench, technique):
+    """Token Perturbation Guidance has every block's forward function compute without them."""
+    from comfy.ldm.modules.attention import BasicTransformerBlock
+
+    model, positive = bench.with_technique(technique)
+    blocks = [each for each in bench.model.model.modules() if isinstance(each, BasicTransformerBlock)]
+    for block in blocks:
+        block.forward = torch.no_grad()(MethodType(BasicTransformerBlock.forward, block))
+    try:
+        with pytest.raises(ValueError, match="a part of this model without gradients"):
+            bench.run(model, positive)
+    finally:
+        for block in blocks:
+            del block.forward
