@@ -71,8 +71,17 @@ def techniques_on(model) -> tuple[Technique, ...]:
     return model.model_options["transformer_options"].get(KEY, ())
 
 
-def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
-    """Around a whole run: begin the techniques, hook in, and undo it whatever happens."""
+def _sample(executor, *args, **kwargs):
+    """Around a whole run, which an error is to leave nothing of."""
+    try:
+        return _run(executor, *args, **kwargs)
+    except BaseException:
+        undo_left_behind(executor.class_obj)
+        raise
+
+
+def _run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+    """Begin the techniques, hook in, and undo it whatever happens."""
     guider = executor.class_obj
     original = guider.model_options
     model = guider.model_patcher
@@ -111,9 +120,6 @@ def _sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
             sampler = run.held.watching(sampler)
         latent = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         check_acted(run, guider, sampler)
-    except BaseException:
-        undo_left_behind(guider)
-        raise
     finally:
         guider.model_options = original
     for participant in participants:

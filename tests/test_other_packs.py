@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from attention_reference import record, sample
+from modulate import ALL
 from techniques import TECHNIQUES, TechniquesBench
 
 ON_THE_PROMPT = ["recorder", "modulation", "attend and excite"]
@@ -131,6 +132,15 @@ def test_a_guider_that_takes_the_forward_functions_over(bench, technique):
         ran(model, positive)
     assert torch.equal(bench.run().latent, before)
     assert torch.equal(ran(bench.model, bench.positive), plain)
+
+
+def test_an_error_before_the_first_step_leaves_nothing_either(bench):
+    """The sampler is not given the bound prompt."""
+    before = bench.run().latent
+    model = bench.modulated(focus=ALL["focus"])
+    with pytest.raises(ValueError, match="nothing to act on"):
+        bench.guided(guided_by_itself(model, bench.negative, bench.negative, bench.encode("blurred")))
+    assert torch.equal(bench.run().latent, before)
 
 
 def test_temperature_beside_such_a_guider(bench):
