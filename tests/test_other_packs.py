@@ -170,6 +170,7 @@ class PastTheWrappers:
         return guider
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("technique", [name for name in TECHNIQUES if name not in ("nothing", "composition")])
 def test_a_guider_past_the_wrappers_is_named(bench, technique):
     model, positive = bench.with_technique(technique)

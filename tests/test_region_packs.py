@@ -40,6 +40,7 @@ def beside(kind: str, model, own: list, other: list):
     return regional(kind, model, other, own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("technique", [name for name in TECHNIQUES if name not in ("nothing", "recorder")])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_technique_acts(bench, park, technique, kind):
