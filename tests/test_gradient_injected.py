@@ -156,6 +156,7 @@ def test_guidance(sd1, way):
     assert moved.isfinite().all() and (moved - theirs).abs().max() > 1e-4 * theirs.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_token_optimization(sd1, way):
     with torch.inference_mode():

@@ -139,7 +139,7 @@ def in_half(number):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", slowly(["sd1", "sd2", "sdxl"], ["sd1"]))
 def test_losses_are_those_of_the_networks_attention(bench, part, layout, loss):
     """Against loops over the softmax of queries and keys, taken from the projections themselves."""
     one = bench(layout)
