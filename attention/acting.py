@@ -45,12 +45,13 @@ def _in_the_way(guider: Any, sampler: Any) -> Iterator[str]:
 def undo_left_behind(guider: Any) -> None:
     """After an error in a run, give the network's modules their own forward functions back where the run's guider, of
     another pack, has put others in their place: such guiders (KSamplerWithNAG) undo it only when all goes well, and
-    every later picture would be drawn with what they left."""
+    every later picture would be drawn with what they left. Object patches are ComfyUI's to undo."""
     pack = _pack(type(guider).__module__)
     if _is_core(pack):
         return
+    patches = guider.model_patcher.object_patches.values()
     for module, home in list(_replaced(guider)):
-        if _pack(home) == pack:
+        if _pack(home) == pack and not any(module.forward is each for each in patches):
             del module.forward
 
 

@@ -175,13 +175,11 @@ def _compose(run: Run, guider, executor, model, conds, x, timestep, options):
     run.added_slots = {} if parts is None else parts.origins
     if parts is None:
         return executor(model, conds, x, timestep, options)
-    predict = _slot_by_slot if run.may_have_regions else _together
-    found = predict(executor, model, parts.conds, x, timestep, options)
+    if run.may_have_regions:
+        found = _slot_by_slot(executor, model, parts.conds, x, timestep, options)
+    else:
+        found = executor(model, parts.conds, x, timestep, options)
     return parts.combined(found, functools.partial(_coverage, x, timestep))
-
-
-def _together(executor, model, conds, x, timestep, options):
-    return executor(model, conds, x, timestep, options)
 
 
 def _slot_by_slot(executor, model, conds, x, timestep, options):

@@ -68,7 +68,7 @@ class Run:
     number of latents; ``sigmas`` the falling noise schedule, one longer than the steps. ``techniques`` are all that
     take part, ``given`` the keys of the bound conditionings that the sampler was given, by their uuids, ``merged``
     those keys whose entities have been merged, ``encoded`` for each key the rows ``(1, T, D)`` that are known of its
-    conditioning, ``may_have_regions`` whether other packs have patches of cross-attention, and ``regional``, as soon
+    conditioning, ``may_have_regions`` whether other packs have the patches that regions take, and ``regional``, as soon
     as it is known, whether these make regions of other prompts. ``compositions`` are the names of those that the
     sampler was given the parts of. ``conds`` are the bound conditionings of the evaluation in progress,
     ``negative_slots`` the places of the negative ones among its conditionings, ``added_slots`` the places that parts

@@ -153,7 +153,7 @@ def test_merged_prompt_in_a_region(bench, park, kind, given):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_prompts_in_two_regions(bench, kind):
-    """Each has its own attributes bound: the focus of one does not act on the other."""
+    """Each has its own attributes bound: the focus of each changes the picture."""
     other = bench.bind("a green bird and a grey fish", "bird: green | fish: grey")
     focus = Focus(0.0, 1.0)
     both = bench.modulated(bench.modulated(focus=focus), other, focus=focus)
