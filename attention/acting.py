@@ -6,6 +6,7 @@ then nothing of what a node has asked for happens.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ def check_acted(run: Run, guider: Any, sampler: Any) -> None:
     """Raise ValueError if a technique could not act."""
     if run.steps < 1:
         return
+    _note_never_computed(run)
     idle = [name for participant, name in run.names.items() if _left_out(run, participant)]
     if not idle:
         return
@@ -25,6 +27,21 @@ def check_acted(run: Run, guider: Any, sampler: Any) -> None:
         f"{names} had no effect on this picture: another node computes it without the parts of ComfyUI that they "
         f"change. In the way may be: {found}. Use an ordinary sampler and guider, or take {names} off this model."
     )
+
+
+def _note_never_computed(run: Run) -> None:
+    """A line in the log for a bound conditioning that no model call of the run had, so that nothing acted on it."""
+    if not run.predicted:
+        return
+    bindings = (getattr(technique, "binding", None) for technique in run.techniques)
+    texts = {binding.key: binding.text for binding in bindings if binding is not None}
+    for key in dict.fromkeys(run.given.values()):
+        if key in texts and key not in run.computed:
+            logging.warning(
+                'Semantic Binding: the conditioning of "%s" was not used at any step of this run (its timestep range '
+                "or area leaves it out), so the nodes that act on it had no effect.",
+                texts[key],
+            )
 
 
 def _left_out(run: Run, participant: Participant) -> bool:

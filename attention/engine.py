@@ -286,6 +286,7 @@ def _call(run: Run, x: torch.Tensor, context: torch.Tensor | None, options: dict
         for tile in range(tiles)
         for chunk in first
     ]
+    run.computed.update(chunk.cond.key for chunk in chunks)
     tiled = tiles > 1 or any(tuple(x.shape[-2:]) != _expected_size(run, chunk) for chunk in first)
     if tiles > 1 and not torch.equal(context, context[:rows].repeat(tiles, 1, 1)):
         raise ValueError(

@@ -74,8 +74,8 @@ class Run:
     ``negative_slots`` the places of the negative ones among its conditionings, ``added_slots`` the places that parts
     of a composition have in it, with the place that each stands for. ``negative`` is set, where there is a negative
     prompt, and ``guiding`` true, while techniques have their pass with gradients. ``names`` are the nodes of the
-    participants; ``predicted`` once the model was asked for anything through ComfyUI's wrappers, ``wanting`` are the
-    participants that wanted a layer of it, ``acted`` those that got one. ``held`` is the latent as the sampler has
+    participants; ``predicted`` once the model was asked for anything through ComfyUI's wrappers, ``computed`` are the
+    keys of the bound conditionings that it was asked for, ``wanting`` the participants that wanted a layer of it, ``acted`` those that got one. ``held`` is the latent as the sampler has
     it.
     """
 
@@ -100,6 +100,7 @@ class Run:
     guiding: bool = False
     names: dict[Participant, str] = field(default_factory=dict)
     predicted: bool = False
+    computed: set[str] = field(default_factory=set)
     wanting: set[Participant] = field(default_factory=set)
     acted: set[Participant] = field(default_factory=set)
     held: HeldLatent = field(default_factory=HeldLatent)

@@ -71,7 +71,7 @@ class RunResults(Generic[T]):
                 "change the sampler's seed to sample again."
             )
         for returned, result in reversed(runs):
-            if _equal(returned, latent["samples"]):
+            if _same(returned, latent["samples"]):
                 if isinstance(result, str):
                     raise ValueError(result)
                 return result
@@ -81,9 +81,11 @@ class RunResults(Generic[T]):
         )
 
 
-def _equal(returned: torch.Tensor, given: torch.Tensor) -> bool:
-    """Whether the latents are the same up to a cast of ``given`` to another type and device."""
+def _same(returned: torch.Tensor, given: torch.Tensor) -> bool:
+    """Whether the latents are the same up to a cast of ``given`` to another type and device, and the rounding of nodes
+    that only hand it on (Impact Pack's samplers put it together again under its mask)."""
     given = given.cpu()
-    return returned.shape == given.shape and torch.equal(
-        returned.to(given.dtype).float().nan_to_num(), given.float().nan_to_num()
-    )
+    if returned.shape != given.shape:
+        return False
+    cast = returned.to(given.dtype).float().nan_to_num()
+    return bool(((cast - given.float().nan_to_num()).abs() <= 1e-6).all())

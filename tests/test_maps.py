@@ -41,6 +41,7 @@ def test_recording_is_found_by_its_latent(maps):
         assert handle.find({"samples": latent}) is made
         assert handle.find({"samples": latent.half()}) is made
         assert handle.find({"samples": latent.bfloat16()}) is made
+        assert handle.find({"samples": latent + 1e-7}) is made, "as a node that masks and adds leaves it"
     again = recording(maps)
     handle.add(latents[0], again)
     assert handle.find({"samples": latents[0]}) is again

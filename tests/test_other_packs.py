@@ -217,6 +217,17 @@ def test_techniques_without_anything_to_do_stay_silent(bench):
     assert torch.equal(bench.run(still).latent, bench.run().latent)
 
 
+def test_a_conditioning_that_no_step_uses_is_told(bench, caplog):
+    """Its timestep range ends before the run begins, beside one that is not bound."""
+    model = bench.modulated(**ALL)
+    with caplog.at_level("WARNING"):
+        bench.run(model, bench.positive)
+        assert "was not used at any step" not in caplog.text
+        (early,) = bench.comfy.nodes.ConditioningSetTimestepRange().set_range(bench.positive, 0.0, 0.001)
+        bench.run(model, [*early, *bench.encode("a park")], denoise=0.5)
+    assert "was not used at any step of this run" in caplog.text
+
+
 @pytest.mark.parametrize("technique", ["recorder", "modulation", "structured", "attend and excite"])
 def test_noise_on_what_the_model_gets(bench, technique):
     """CADS: conditionings are copied in every step, and the copies' text changed."""
