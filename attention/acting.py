@@ -52,9 +52,9 @@ def _left_out(run: Run, participant: Participant) -> bool:
 def _in_the_way(guider: Any, sampler: Any) -> Iterator[str]:
     """What of a run is not ComfyUI's own: its guider, its sampler, and functions in the place of a module's."""
     for what, thing in (("guider", guider), ("sampler", sampler)):
-        if not _is_core(type(thing).__module__):
+        if not is_core(type(thing).__module__):
             yield f"the {what} {type(thing).__name__} of {type(thing).__module__}"
-    replaced = {home for _, home in _replaced(guider) if not _is_core(home)}
+    replaced = {home for _, home in _replaced(guider) if not is_core(home)}
     if replaced:
         yield f"forward functions of {', '.join(sorted(replaced))} in the place of the model's own"
 
@@ -64,7 +64,7 @@ def undo_left_behind(guider: Any) -> None:
     another pack, has put others in their place: such guiders (KSamplerWithNAG) undo it only when all goes well, and
     every later picture would be drawn with what they left. Object patches are ComfyUI's to undo."""
     pack = _pack(type(guider).__module__)
-    if _is_core(pack):
+    if is_core(pack):
         return
     patches = guider.model_patcher.object_patches.values()
     for module, home in list(_replaced(guider)):
@@ -88,5 +88,5 @@ def _pack(home: str) -> str:
     return home.partition(".")[0]
 
 
-def _is_core(home: str) -> bool:
+def is_core(home: str) -> bool:
     return _pack(home) in ("comfy", "comfy_extras", "torch")

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import comfy.model_management
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
+from comfy.patcher_extension import WrappersMP
 from torch.overrides import TorchFunctionMode
 
+from .acting import is_core
 from .frame import grid_of, patches_on_grid
 from .regional import without_cross_patches
 from .run import Attention, Call, Layer
@@ -240,7 +242,23 @@ class ModelCall:
                 **patches,
                 "input_block_patch_after_skip": [*patches.get("input_block_patch_after_skip", []), _detached_skip],
             }
-        return self.executor(self.x, self.sigma, self.c_concat, self.context, control, options, **self.extra)
+        try:
+            return self.executor(self.x, self.sigma, self.c_concat, self.context, control, options, **self.extra)
+        except (RuntimeError, LookupError, TypeError) as error:
+            packs = "" if isinstance(error, comfy.model_management.OOM_EXCEPTION) else _around_network(options)
+            if not packs:
+                raise
+            raise ValueError(
+                "The model failed while gradients were taken through it, which this node needs. In the way may be "
+                f"functions of {packs} around the network; take their nodes off this model. What failed: {error}"
+            ) from error
+
+
+def _around_network(options: dict[str, Any]) -> str:
+    """The Python modules of other packs that have wrapped the network, in words."""
+    wrappers = options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {})
+    homes = {getattr(wrapper, "__module__", "") for found in wrappers.values() for wrapper in found}
+    return ", ".join(sorted(home for home in homes if not is_core(home)))
 
 
 def _first_query(n: torch.Tensor, context: torch.Tensor, value: torch.Tensor | None, _: dict[str, Any]):

@@ -245,5 +245,5 @@ def _attention(q, k, v, extra: dict[str, Any], bias: torch.Tensor | None = None)
     """ComfyUI's own attention, as the layer would have called it."""
     masked = {} if bias is None else {"mask": bias}
     return optimized_attention(
-        q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra, **masked
+        q, k, v, extra["n_heads"], attn_precision=extra.get("attn_precision"), transformer_options=extra, **masked
     )

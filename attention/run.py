@@ -75,8 +75,8 @@ class Run:
     of a composition have in it, with the place that each stands for. ``negative`` is set, where there is a negative
     prompt, and ``guiding`` true, while techniques have their pass with gradients. ``names`` are the nodes of the
     participants; ``predicted`` once the model was asked for anything through ComfyUI's wrappers, ``computed`` are the
-    keys of the bound conditionings that it was asked for, ``wanting`` the participants that wanted a layer of it, ``acted`` those that got one. ``held`` is the latent as the sampler has
-    it.
+    keys of the bound conditionings that it was asked for, ``wanting`` the participants that wanted a layer of it,
+    ``acted`` those that got one. ``held`` is the latent as the sampler has it.
     """
 
     layers: tuple[Layer, ...]

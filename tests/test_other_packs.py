@@ -2,6 +2,7 @@
 
 import functools
 import math
+from contextlib import contextmanager
 from types import MethodType
 
 import pytest
@@ -272,3 +273,62 @@ def test_blocks_without_gradients_are_told(bench, technique):
     finally:
         for block in blocks:
             del block.forward
+
+
+@contextmanager
+def computed_twice(model):
+    """Reference ControlNets: before each pass one of another picture, in the same model call."""
+    network = model.model.diffusion_model
+    original = network._forward
+
+    def forward(x, *args, **kwargs):
+        with torch.no_grad():
+            original(x.flip(-1), *args, **kwargs)
+        return original(x, *args, **kwargs)
+
+    network._forward = forward
+    try:
+        yield
+    finally:
+        del network._forward
+
+
+@pytest.mark.parametrize("technique", ["recorder", "modulation", "structured", "merge"])
+def test_a_network_that_is_computed_twice(bench, technique):
+    model, positive = bench.with_technique(technique)
+    with computed_twice(bench.model):
+        assert torch.equal(bench.run(model, positive).latent, bench.run(model, positive).latent)
+
+
+@pytest.mark.parametrize("technique", ["attend and excite", "optimization"])
+def test_gradients_of_a_network_that_is_computed_twice(bench, technique):
+    model, positive = bench.with_technique(technique)
+    with computed_twice(bench.model), pytest.raises(ValueError, match="without gradients"):
+        bench.run(model, positive)
+
+
+def test_packs_around_the_network_are_named_when_it_fails(bench):
+    """They may keep what they have begun to when the pass with gradients ends before its last layer."""
+    from comfy.patcher_extension import WrappersMP
+
+    begun = []
+
+    def wrapper(executor, x, *args, **kwargs):
+        torch.cat([*begun, x])
+        begun.append(torch.zeros(1))
+        found = executor(x, *args, **kwargs)
+        begun.clear()
+        return found
+
+    model, positive = bench.with_technique("attend and excite")
+    model = model.clone()
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "theirs", wrapper)
+    with pytest.raises(ValueError, match="functions of test_other_packs around the network.*[Tt]ensors must"):
+        bench.run(model, positive)
+
+
+def test_layers_that_hand_on_fewer_options(bench):
+    """The blocks of reference ControlNets know nothing of attn_precision."""
+    q, k, v = torch.randn(3, 1, 4, 8)
+    attend = bench.part("attention.patching")._attention
+    assert torch.equal(attend(q, k, v, {"n_heads": 2}), attend(q, k, v, {"n_heads": 2, "attn_precision": None}))
