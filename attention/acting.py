@@ -53,8 +53,8 @@ def _in_the_way(guider: Any, sampler: Any) -> Iterator[str]:
     """What of a run is not ComfyUI's own: its guider, its sampler, and functions in the place of a module's."""
     for what, thing in (("guider", guider), ("sampler", sampler)):
         if not is_core(type(thing).__module__):
-            yield f"the {what} {type(thing).__name__} of {type(thing).__module__}"
-    replaced = {home for _, home in _replaced(guider) if not is_core(home)}
+            yield f"the {what} {type(thing).__name__} of {name_of(type(thing).__module__)}"
+    replaced = {name_of(home) for _, home in _replaced(guider) if not is_core(home)}
     if replaced:
         yield f"forward functions of {', '.join(sorted(replaced))} in the place of the model's own"
 
@@ -86,6 +86,11 @@ def _replaced(guider: Any) -> Iterator[tuple[Any, str]]:
 def _pack(home: str) -> str:
     """ComfyUI imports a pack under a name without dots."""
     return home.partition(".")[0]
+
+
+def name_of(home: str) -> str:
+    """The folder of a pack, which ComfyUI imports by its whole path."""
+    return _pack(home).replace("\\", "/").rpartition("/")[2]
 
 
 def is_core(home: str) -> bool:

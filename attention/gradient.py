@@ -20,7 +20,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
 from torch.overrides import TorchFunctionMode
 
-from .acting import is_core
+from .acting import is_core, name_of
 from .frame import grid_of, patches_on_grid
 from .regional import without_cross_patches
 from .run import Attention, Call, Layer
@@ -255,10 +255,10 @@ class ModelCall:
 
 
 def _around_network(options: dict[str, Any]) -> str:
-    """The Python modules of other packs that have wrapped the network, in words."""
+    """The other packs that have wrapped the network, in words."""
     wrappers = options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {})
     homes = {getattr(wrapper, "__module__", "") for found in wrappers.values() for wrapper in found}
-    return ", ".join(sorted(home for home in homes if not is_core(home)))
+    return ", ".join(sorted({name_of(home) for home in homes if not is_core(home)}))
 
 
 def _first_query(n: torch.Tensor, context: torch.Tensor, value: torch.Tensor | None, _: dict[str, Any]):

@@ -320,7 +320,7 @@ def test_packs_around_the_network_are_named_when_it_fails(bench):
         begun.clear()
         return found
 
-    model, positive = bench.with_technique("attend and excite")
+    model, positive = bench.with_technique("optimization")
     model = model.clone()
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "theirs", wrapper)
     with pytest.raises(ValueError, match="functions of test_other_packs around the network.*[Tt]ensors must"):
