@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from .run import Participant, Run
 
@@ -57,6 +60,31 @@ def _in_the_way(guider: Any, sampler: Any) -> Iterator[str]:
     replaced = {name_of(home) for _, home in _replaced(guider) if not is_core(home)}
     if replaced:
         yield f"forward functions of {', '.join(sorted(replaced))} in the place of the model's own"
+
+
+@contextmanager
+def blaming_others(options: dict[str, Any], doing: str) -> Iterator[None]:
+    """An error in a model call that other packs' functions take part in, while ``doing`` what they may not expect, as
+    a ValueError that names them."""
+    try:
+        yield
+    except (RuntimeError, LookupError, TypeError, AssertionError) as error:
+        packs = "" if isinstance(error, torch.OutOfMemoryError) else ", ".join(sorted(_packs_on(options)))
+        if not packs:
+            raise
+        raise ValueError(
+            f"The model failed while {doing}, for a node of Semantic Binding. In the way may be functions of {packs} "
+            f"on this model: take their nodes off it. What failed: {type(error).__name__} {error}"
+        ) from error
+
+
+def _packs_on(options: dict[str, Any]) -> set[str]:
+    """The other packs that have functions in the attention, among the patches, or around the network."""
+    slots = [*options.get("patches_replace", {}).values(), options.get("wrappers", {}).get("diffusion_model", {})]
+    found = [function for slot in slots for function in slot.values()] + [*options.get("patches", {}).values()]
+    functions = [each for entry in found for each in (entry if isinstance(entry, list) else [entry])]
+    homes = {getattr(each, "__module__", "") for each in functions}
+    return {name_of(home) for home in homes if not is_core(home) and _pack(home) != _pack(__name__)}
 
 
 def undo_left_behind(guider: Any) -> None:

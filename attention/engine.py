@@ -21,7 +21,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..parsing.binding import CONDITIONING_KEY, MERGED_KEY
 from . import guiding
-from .acting import check_acted, undo_left_behind
+from .acting import blaming_others, check_acted, undo_left_behind
 from .composed import compositions_of, expanded
 from .gradient import FLAG
 from .layers import layers_of
@@ -175,10 +175,9 @@ def _compose(run: Run, guider, executor, model, conds, x, timestep, options):
     run.added_slots = {} if parts is None else parts.origins
     if parts is None:
         return executor(model, conds, x, timestep, options)
-    if run.may_have_regions:
-        found = _slot_by_slot(executor, model, parts.conds, x, timestep, options)
-    else:
-        found = executor(model, parts.conds, x, timestep, options)
+    predict = functools.partial(_slot_by_slot, executor) if run.may_have_regions else executor
+    with blaming_others(options["transformer_options"], "the parts of a composition were predicted"):
+        found = predict(model, parts.conds, x, timestep, options)
     return parts.combined(found, functools.partial(_coverage, x, timestep))
 
 

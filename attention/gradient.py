@@ -8,6 +8,7 @@ others keep outside of the module (bypass adapters, injections, patches) are wra
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +18,9 @@ from typing import Any, NamedTuple
 import comfy.model_management
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
-from comfy.patcher_extension import WrappersMP
 from torch.overrides import TorchFunctionMode
 
-from .acting import is_core, name_of
+from .acting import blaming_others
 from .frame import grid_of, patches_on_grid
 from .regional import without_cross_patches
 from .run import Attention, Call, Layer
@@ -242,23 +242,8 @@ class ModelCall:
                 **patches,
                 "input_block_patch_after_skip": [*patches.get("input_block_patch_after_skip", []), _detached_skip],
             }
-        try:
+        with blaming_others(self.options, "gradients were taken through it"):
             return self.executor(self.x, self.sigma, self.c_concat, self.context, control, options, **self.extra)
-        except (RuntimeError, LookupError, TypeError) as error:
-            packs = "" if isinstance(error, comfy.model_management.OOM_EXCEPTION) else _around_network(options)
-            if not packs:
-                raise
-            raise ValueError(
-                "The model failed while gradients were taken through it, which this node needs. In the way may be "
-                f"functions of {packs} around the network; take their nodes off this model. What failed: {error}"
-            ) from error
-
-
-def _around_network(options: dict[str, Any]) -> str:
-    """The other packs that have wrapped the network, in words."""
-    wrappers = options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {})
-    homes = {getattr(wrapper, "__module__", "") for found in wrappers.values() for wrapper in found}
-    return ", ".join(sorted({name_of(home) for home in homes if not is_core(home)}))
 
 
 def _first_query(n: torch.Tensor, context: torch.Tensor, value: torch.Tensor | None, _: dict[str, Any]):
@@ -291,6 +276,7 @@ def with_copies(options: dict[str, Any]) -> dict[str, Any]:
         if not callable(patch):
             return patch
 
+        @functools.wraps(patch, updated=())
         def patched(*args, **kwargs) -> Any:
             args = [each.clone() if torch.is_tensor(each) else each for each in args]
             with torch.autograd.graph.saved_tensors_hooks(ordinary, lambda saved: saved):

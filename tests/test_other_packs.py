@@ -323,7 +323,26 @@ def test_packs_around_the_network_are_named_when_it_fails(bench):
     model, positive = bench.with_technique("optimization")
     model = model.clone()
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "theirs", wrapper)
-    with pytest.raises(ValueError, match="functions of test_other_packs around the network.*[Tt]ensors must"):
+    with pytest.raises(ValueError, match="functions of test_other_packs on this model.*[Tt]ensors must"):
+        bench.run(model, positive)
+
+
+@pytest.mark.parametrize("technique", ["optimization", "composition"])
+def test_attention_of_others_that_takes_only_what_it_knows(bench, technique):
+    """Dense Diffusion: a mask over the rows of the prompt, made for one positive and one negative conditioning."""
+    from comfy.ldm.modules.attention import optimized_attention
+
+    mask = torch.ones(2, 77)
+
+    def attend(q, k, v, extra):
+        assert len(extra["cond_or_uncond"]) <= 2
+        return optimized_attention(q, k * mask[:1, :, None], v, extra["n_heads"])
+
+    model, positive = bench.with_technique(technique)
+    model = model.clone()
+    for layer in bench.part("attention.layers").layers_of(model):
+        model.set_model_attn2_replace(attend, *layer.key)
+    with pytest.raises(ValueError, match="functions of test_other_packs on this model: take their nodes off"):
         bench.run(model, positive)
 
 
