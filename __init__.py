@@ -1,24 +1,24 @@
 from comfy_api.latest import ComfyExtension, io
 
-from .nodes.attention import SBRecordAttention
-from .nodes.attention_files import SBLoadAttention, SBSaveAttention
-from .nodes.attention_view import SBPreviewAttention
 from .nodes.composed import SBComposeNoise
 from .nodes.demo import SBLoadDemoModel
-from .nodes.detect import SBDetectEntities
-from .nodes.guidance import SBAttentionGuidance
-from .nodes.masks import SBAssignMask, SBAssignMasks, SBPreviewMasks
-from .nodes.masks_from_attention import SBMasksFromAttention
-from .nodes.masks_from_boxes import SBMasksFromBoxes
-from .nodes.modulation import SBAttentionModulation, SBObjectFocusedAttention, SBSelfAttentionTemperature
-from .nodes.prompt import SBBindConditioning, SBBindPrompt
-from .nodes.scoring import SBScoreBinding
-from .nodes.segment import SBLoadSAM, SBSegmentEntities
-from .nodes.stage_weights import SBStageWeights
+from .nodes.evaluation.scoring import SBScoreBinding
+from .nodes.guidance.guidance import SBAttentionGuidance
+from .nodes.maps.files import SBLoadAttention, SBSaveAttention
+from .nodes.maps.record import SBRecordAttention
+from .nodes.maps.view import SBPreviewAttention
+from .nodes.modulation.modulation import SBAttentionModulation, SBObjectFocusedAttention, SBSelfAttentionTemperature
+from .nodes.modulation.stage_weights import SBStageWeights
+from .nodes.parsing.prompt import SBBindConditioning, SBBindPrompt
+from .nodes.segmentation.detect import SBDetectEntities
+from .nodes.segmentation.masks import SBAssignMask, SBAssignMasks, SBPreviewMasks
+from .nodes.segmentation.masks_from_attention import SBMasksFromAttention
+from .nodes.segmentation.masks_from_boxes import SBMasksFromBoxes
+from .nodes.segmentation.segment import SBLoadSAM, SBSegmentEntities
 from .nodes.structured import SBStructuredConditioning
-from .nodes.subjects import SBEntitySubject, SBLoadSubjectAdapter, SBSubjectInjection
-from .nodes.token_losses import SBPreviewTokenLosses
-from .nodes.token_merge import SBTokenMerge, SBTokenOptimization
+from .nodes.subjects.subjects import SBEntitySubject, SBLoadSubjectAdapter, SBSubjectInjection
+from .nodes.token_merge.losses import SBPreviewTokenLosses
+from .nodes.token_merge.merging import SBTokenMerge, SBTokenOptimization
 
 WEB_DIRECTORY = "web"
 

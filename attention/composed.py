@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .rows import has_own_text, is_negative, is_zeroed
-from .run import Layer, Participant, Run
+from .engine.rows import has_own_text, is_negative, is_zeroed
+from .engine.run import Layer, Participant, Run
 
 NAME = "Compose Noise"
 PART_KEY = "semantic_binding_part"

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import torch
 
 from ..parsing.binding import Binding, Span
-from .roles import check_rows
-from .rows import Chunk
-from .run import Call, Layer, Participant, Run
-from .steps import check_range, step_range
+from .engine.roles import check_rows
+from .engine.rows import Chunk
+from .engine.run import Call, Layer, Participant, Run
+from .engine.steps import check_range, step_range
 
 NAME = "Structured Conditioning"
 

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from ..parsing.binding import CONDITIONING_KEY, Binding, Entity
-from .object_focus import CLOSED, Focus, FocusSettings
-from .roles import check_rows
-from .rows import Chunk
-from .run import Attention, Call, Layer, Participant, Run
+from .engine.roles import check_rows
+from .engine.rows import Chunk
+from .engine.run import Attention, Call, Layer, Participant, Run
+from .modulation.object_focus import CLOSED, Focus, FocusSettings
 
 NAME = "Subject Injection"
 SUBJECTS_KEY = "semantic_binding_subjects"

@@ -2,8 +2,8 @@
 
     .dev/venv/bin/python benchmarks/gradient_memory.py [--model sd15 | sdxl] [--cells 64]
 
-MEMORY_OF_A_CELL in attention/gradient.py is the largest of these, rounded up. Activations grow with the area of the
-latent, so that latents of 32 x 32 give the same multiples as larger ones.
+MEMORY_OF_A_CELL in attention/engine/gradient.py is the largest of these, rounded up. Activations grow with the area of
+the latent, so that latents of 32 x 32 give the same multiples as larger ones.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def passes(call) -> dict[str, Callable[[], object]]:
     """Passes through the network of a one-row `ModelCall`, by what they are for."""
     import torch
 
-    refinement = host.part("attention.refinement")
-    layers = host.part("attention.layers").layers_of(call.executor.class_obj.current_patcher)
+    refinement = host.part("attention.token_merge.refinement")
+    layers = host.part("attention.engine.layers").layers_of(call.executor.class_obj.current_patcher)
     chosen = refinement.entropy_layers(layers, *call.x.shape[-2:])
     groups = torch.eye(call.context.shape[1], device=call.x.device)
 
@@ -55,7 +55,7 @@ def measure(subject: Subject) -> dict[str, float]:
     """MiB at the peak of each pass."""
     found = {}
 
-    class Probe(host.part("attention.run").Participant):
+    class Probe(host.part("attention.engine.run").Participant):
         def guides(self, key, step):
             return True
 
@@ -72,7 +72,7 @@ def measure(subject: Subject) -> dict[str, float]:
         def begin(self, run):
             return Probe()
 
-    model = host.part("attention.engine").with_technique(subject.plain.model, Technique())
+    model = host.part("attention.engine.sampling").with_technique(subject.plain.model, Technique())
     try:
         subject.sample(replace(subject.plain, model=model), steps=2)
     except _Measured:

@@ -29,6 +29,11 @@ def load(name: str, path: Path) -> ModuleType:
     return module
 
 
+def helper(name: str) -> ModuleType:
+    """What the tests have too: random models in the published formats, and published procedures in plain torch."""
+    return load(name, ROOT / "tests" / "helpers" / f"{name}.py")
+
+
 def start_comfyui(*arguments: str) -> None:
     """Make ComfyUI (dev.py's, or that of COMFYUI_PATH) importable as in its own code, and import the pack by path."""
     folder = load("_headless", ROOT / "demo" / "server.py").comfyui_folder()

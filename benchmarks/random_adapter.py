@@ -16,7 +16,7 @@ from workflows import Workflow
 @cache
 def random_adapter(width: int) -> Any:
     """A SUBJECT_ADAPTER without a UNet."""
-    layout = host.load("tiny_adapter", host.ROOT / "tests" / "tiny_adapter.py")
+    layout = host.helper("tiny_adapter")
     sizes = layout.Sizes(width=width)
     with tempfile.TemporaryDirectory() as folder:
         path = layout.write(layout.weights_of(sizes), Path(folder) / "random.safetensors", sizes.heads)

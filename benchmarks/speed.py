@@ -45,7 +45,7 @@ def off(workflow: Workflow) -> Workflow:
         .through("SBStageWeights", shape=shape)
     )
     without = replace(weighed, binding=replace(weighed.binding, entities=()))
-    none = replace(host.part("attention.token_presets").ATTRIBUTE_BINDING, token_steps=0, entropy_steps=0)
+    none = replace(host.part("attention.token_merge.presets").ATTRIBUTE_BINDING, token_steps=0, entropy_steps=0)
     return (
         without.through("SBObjectFocusedAttention", start=0.0)
         .through("SBStageWeights")

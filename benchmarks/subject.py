@@ -100,7 +100,7 @@ def _tiny() -> tuple:
     """MODEL and CLIP of the tests' smallest SDXL."""
     from comfy.sd import load_checkpoint_guess_config
 
-    models = host.load("tiny_models", host.ROOT / "tests" / "tiny_models.py")
+    models = host.helper("tiny_models")
     models.register()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiny.safetensors"

@@ -1,4 +1,4 @@
-"""Token optimisation of ToMe against the published procedure, step by step in plain torch (tests/tome_reference.py).
+"""Token optimisation of ToMe against the published procedure, step by step in plain torch (tests/helpers).
 
     .dev/venv/bin/python benchmarks/speed.py --tome [--model sd15 | demo | tiny] [--repeats 5] [--minutes 15]
 
@@ -55,7 +55,7 @@ class _Stopped(Exception):
 
 def plan_of(steps: int):
     """The published settings for attributes in all of these steps; no threshold ends the iterations early."""
-    published = host.part("attention.token_presets").ATTRIBUTE_BINDING
+    published = host.part("attention.token_merge.presets").ATTRIBUTE_BINDING
     return replace(published, token_steps=steps, entropy_steps=steps, thresholds=(0.0,))
 
 
@@ -66,7 +66,7 @@ class Ours:
         self.subject, self.plan = subject, plan
         merged = subject.plain.through("SBTokenMerge")
         optimised = merged.through("SBTokenOptimization", settings=custom(plan), mode="published code")
-        engine = host.part("attention.engine")
+        engine = host.part("attention.engine.sampling")
         technique = replace(engine.techniques_on(optimised.model)[-1], report=self._mark)
         self.workflow = replace(merged, model=engine.with_technique(merged.model, technique))
         self.marks: list[tuple[str, tuple[float, float]]] = []
@@ -127,19 +127,19 @@ class Plain:
     """The published procedure on the same subject, by default in the precision of the model."""
 
     def __init__(self, subject: Subject, plan, dtype: torch.dtype | None = None):
-        tome = host.load("tome_reference", host.ROOT / "tests" / "tome_reference.py")
+        tome = host.helper("tome_reference")
         workflow: Workflow = subject.plain
         model, clip, binding = workflow.model, workflow.clip, workflow.binding
-        parts = {name: host.part(f"attention.{name}") for name in ("composite", "layers", "refinement")}
+        composite, refinement = (host.part(f"attention.token_merge.{name}") for name in ("composite", "refinement"))
         height, width = subject.noise.shape[-2:]
-        layers = parts["refinement"].entropy_layers(parts["layers"].layers_of(model), height, width)
+        layers = refinement.entropy_layers(host.part("attention.engine.layers").layers_of(model), height, width)
         settings = tome.Settings(
             **{name: value for name, value in asdict(plan).items() if name != "latent_step_size"},
             input_step_size=plan.latent_step_size,
             layers=tuple((layer.number, layer.index) for layer in layers),
         )
         self.procedure = timed(tome)(model, settings, dtype or model.model.get_dtype(), model.load_device)
-        composites = parts["composite"].composites_of(binding, workflow.positive[0][0].shape[-1])
+        composites = composite.composites_of(binding, workflow.positive[0][0].shape[-1])
         simplified = host.part("parsing.simplified").simplified_prompt(binding)
         size = (8 * height, 8 * width)
         self.texts = {

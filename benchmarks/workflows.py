@@ -51,7 +51,7 @@ def merged(workflow: Workflow) -> Workflow:
 
 def optimised(workflow: Workflow, **changes: Any) -> Workflow:
     """Token optimisation in the settings of the demo model, with changes to its `Plan`."""
-    plan = replace(part("attention.token_presets").PLANS["demo model"], **changes)
+    plan = replace(part("attention.token_merge.presets").PLANS["demo model"], **changes)
     return workflow.through("SBTokenOptimization", settings=custom(plan))
 
 

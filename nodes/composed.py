@@ -8,9 +8,9 @@ from uuid import uuid4
 from comfy_api.latest import io
 
 from ..attention.composed import PART_KEY, ComposeSettings, Part
-from ..attention.engine import with_technique
+from ..attention.engine.sampling import with_technique
 from .inputs import binding_input, model_input
-from .prompt import encode, tokenized_for, with_key
+from .parsing.prompt import encode, tokenized_for, with_key
 
 
 class SBComposeNoise(io.ComfyNode):

@@ -2,14 +2,14 @@
 
 from comfy_api.latest import io
 
-from ..attention.composite import columns_of
-from ..attention.engine import with_technique
+from ..attention.engine.sampling import with_technique
 from ..attention.structured import StructuredSettings, value_mean
+from ..attention.token_merge.composite import columns_of
 from ..parsing.noun_spans import noun_spans, phrase_tokens
 from ..parsing.syntax import plain
 from ..parsing.tokens import align
 from .inputs import binding_input, model_input, model_output, range_inputs
-from .prompt import encode, tokenized_for
+from .parsing.prompt import encode, tokenized_for
 
 
 class SBStructuredConditioning(io.ComfyNode):

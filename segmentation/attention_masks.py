@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..attention.heatmaps import normalised, ranges, upsampled
-from ..attention.maps import Grid, Recording
+from ..attention.maps.heatmaps import normalised, ranges, upsampled
+from ..attention.maps.recording import Grid, Recording
 from ..parsing.binding import Entity
 
 METHODS = THRESHOLD, OTSU, HIGHEST = "threshold", "otsu", "highest"

@@ -90,7 +90,7 @@ def pack(comfy: SimpleNamespace, request: pytest.FixtureRequest) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def part(pack: ModuleType) -> Callable[[str], ModuleType]:
-    """``part("nodes.prompt")``: a module of the loaded pack."""
+    """``part("nodes.parsing.prompt")``: a module of the loaded pack."""
     return lambda name: importlib.import_module(f"{pack.__name__}.{name}")
 
 

@@ -7,16 +7,16 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, sync_playwright
 
 from browser import Frontend, browser_path, frontend, launch
+from clone import ROOT
 
 pytestmark = pytest.mark.slow
 
-WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
+WORKFLOWS = ROOT / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 RENDERERS = pytest.mark.parametrize("vue_nodes", [False, True], ids=["canvas", "nodes 2.0"])
 PAIR = "Bind a prompt"

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from clone import ROOT
 from gradients import slowly
 from scenes import mobile_sam
 from tiny_detectors import write_grounding_dino
 
-ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 OWN_CHECKPOINT, OWN_SDXL = "Your own checkpoint", "Object binding on SDXL"
