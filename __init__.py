@@ -7,8 +7,10 @@ from .nodes.guidance.guidance import SBAttentionGuidance
 from .nodes.maps.files import SBLoadAttention, SBSaveAttention
 from .nodes.maps.record import SBRecordAttention
 from .nodes.maps.view import SBPreviewAttention
-from .nodes.modulation.modulation import SBAttentionModulation, SBObjectFocusedAttention, SBSelfAttentionTemperature
+from .nodes.modulation.modulation import SBAttentionModulation
+from .nodes.modulation.object_focus import SBObjectFocusedAttention
 from .nodes.modulation.stage_weights import SBStageWeights
+from .nodes.modulation.temperature import SBSelfAttentionTemperature
 from .nodes.parsing.prompt import SBBindConditioning, SBBindPrompt
 from .nodes.segmentation.detect import SBDetectEntities
 from .nodes.segmentation.masks import SBAssignMask, SBAssignMasks, SBPreviewMasks
@@ -16,9 +18,12 @@ from .nodes.segmentation.masks_from_attention import SBMasksFromAttention
 from .nodes.segmentation.masks_from_boxes import SBMasksFromBoxes
 from .nodes.segmentation.segment import SBLoadSAM, SBSegmentEntities
 from .nodes.structured import SBStructuredConditioning
-from .nodes.subjects.subjects import SBEntitySubject, SBLoadSubjectAdapter, SBSubjectInjection
+from .nodes.subjects.adapter import SBLoadSubjectAdapter
+from .nodes.subjects.entity_subject import SBEntitySubject
+from .nodes.subjects.injection import SBSubjectInjection
 from .nodes.token_merge.losses import SBPreviewTokenLosses
-from .nodes.token_merge.merging import SBTokenMerge, SBTokenOptimization
+from .nodes.token_merge.merging import SBTokenMerge
+from .nodes.token_merge.optimization import SBTokenOptimization
 
 WEB_DIRECTORY = "web"
 

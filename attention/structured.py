@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import torch
 
 from ..parsing.binding import Binding, Span
+from .engine.calls import Call, Layer
 from .engine.roles import check_rows
 from .engine.rows import Chunk
-from .engine.run import Call, Layer, Participant, Run
+from .engine.run import Participant, Run
 from .engine.steps import check_range, step_range
 
 NAME = "Structured Conditioning"

@@ -8,21 +8,18 @@ row of a subject is closed to the patches of others, whose they are being found 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 
-from ..parsing.binding import CONDITIONING_KEY, Binding, Entity
+from ..parsing.binding import Binding, Entity
+from .engine.calls import Attention, Call, Layer
+from .engine.marks import NAME
 from .engine.roles import check_rows
 from .engine.rows import Chunk
-from .engine.run import Attention, Call, Layer, Participant, Run
+from .engine.run import Participant, Run
 from .modulation.object_focus import CLOSED, Focus, FocusSettings
-
-NAME = "Subject Injection"
-SUBJECTS_KEY = "semantic_binding_subjects"
-"""In a conditioning's dict: the names of the entities that are to get their subjects."""
 
 LOCALISATIONS = FREE, REGIONS, REGIONS_OR_ATTENTION = "off", "masks", "masks, else attention"
 
@@ -91,6 +88,11 @@ class SubjectSettings:
         return with_subjects(self.binding)
 
     @property
+    def injects(self) -> frozenset[tuple[str, str]]:
+        """The key of the binding and the name of the entity, of each subject."""
+        return frozenset((self.binding.key, entity.name) for entity in self.entities)
+
+    @property
     def by_region(self) -> tuple[Entity, ...]:
         """The subjects that are confined to their own region."""
         return tuple(each for each in self.entities if self.localisation != FREE and _has_region(each))
@@ -127,23 +129,6 @@ class SubjectSettings:
                 "have the text alone. Lower delay."
             )
         return Injection(self, run, begin)
-
-
-def check_given(conds: Iterable[Mapping[str, Any]], techniques: Iterable[Any]) -> None:
-    """Raise ValueError if a conditioning is marked for subjects that none of the techniques on the model injects."""
-    injected = {
-        (each.binding.key, entity.name)
-        for each in techniques
-        if isinstance(each, SubjectSettings)
-        for entity in each.entities
-    }
-    marked = {(cond[CONDITIONING_KEY], name) for cond in conds for name in cond.get(SUBJECTS_KEY, ())}
-    if marked - injected:
-        names = sorted(name for _, name in marked - injected)
-        raise ValueError(
-            f"The sampler was given a conditioning with subjects ({', '.join(names)}), but not the model of {NAME}, so "
-            f"that they would not be drawn. Connect the MODEL output of {NAME} to the sampler."
-        )
 
 
 def _has_region(entity: Entity) -> bool:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import host
 from host import part, run_node
-
-if TYPE_CHECKING:
-    from workflows import Workflow
+from workflow import Workflow
 
 MOBILE_SAM = host.ROOT / ".dev" / "models" / "mobile_sam.pt"
 

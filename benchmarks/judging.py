@@ -17,7 +17,7 @@ from pathlib import Path
 
 import host
 from binding_table import Row, forget_rows, read_rows
-from workflows import Workflow
+from workflow import Workflow
 
 Workflows = Mapping[str, Callable[[Workflow], Workflow]]
 

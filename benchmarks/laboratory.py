@@ -11,7 +11,8 @@ import host
 import numpy as np
 import torch
 from binding_table import Row
-from workflows import WORKFLOWS, Workflow
+from workflow import Workflow
+from workflows import WORKFLOWS
 
 LATENT = (4, 16, 16)
 

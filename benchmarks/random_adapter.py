@@ -10,7 +10,7 @@ from typing import Any
 
 import host
 import torch
-from workflows import Workflow
+from workflow import Workflow
 
 
 @cache

@@ -31,7 +31,8 @@ import host
 import numpy as np
 from report import quartiles, table, write_report
 from subject import Subject, Timing, peak_memory
-from workflows import Workflow, custom, guided
+from workflow import Workflow
+from workflows import custom, guided
 
 SMALL, TWO_ENCODERS = ("tiny", "demo"), ("sdxl", "tiny")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import host
 import numpy as np
-from workflows import Workflow
+from workflow import Workflow
 
 PROMPT = "a photo of a black cat wearing sunglasses and a white dog"
 ENTITIES = "cat: black, wearing sunglasses | dog: white"

@@ -82,12 +82,12 @@ def start() -> None:
 
 def task_of(image: int) -> Task:
     """What picture number ``image`` has."""
-    world, rng = host.part("demo.subject_world"), np.random.default_rng((SEED, image))
+    world, rng = host.part("world.subjects"), np.random.default_rng((SEED, image))
     shapes = [str(shape) for shape in rng.choice(world.SHAPES, 2, replace=False)]
     subjects = [world.sample_subject(rng, shape) for shape in shapes]
     references = [world.reference(rng, subject, cut_out=False) for subject in subjects]
     others = [[world.sample_subject(rng, shape) for _ in range(OTHERS)] for shape in shapes]
-    colour = str(rng.choice(host.part("demo.architecture").COLOURS))
+    colour = str(rng.choice(host.part("world.names").COLOURS))
     return Task(shapes, subjects, references, others, colour)
 
 
@@ -106,7 +106,7 @@ class Studio:
         adapted = host.run_node("SBLoadSubjectAdapter", checkpoint=checkpoint, model=self.model)
         self.adapter, self.adapted = adapted["SUBJECT_ADAPTER"], adapted["MODEL"]
         self.negative = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(""))
-        self.world, self.identity = host.part("demo.subject_world"), host.part("evaluation.identity")
+        self.world, self.identity = host.part("world.subjects"), host.part("evaluation.identity")
 
     def measured(self, case: Case, image: int) -> dict:
         """What became of a picture of a case."""

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from report import quartiles, table
 from subject import Subject
-from workflows import Workflow, custom
+from workflow import Workflow
+from workflows import custom
 
 LEAST = 2.0
 """How many times faster than the plain procedure a step is to be."""

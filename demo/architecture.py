@@ -5,15 +5,8 @@ and cross-attention, and an autoencoder of the TAESD layout. Only the sizes diff
 checkpoint's shapes, so a loader has to take them from here.
 """
 
-IMAGE_SIZE = 128
 LATENT_SIZE = 16
 LATENT_CHANNELS = 4
-
-SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
-COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
-MARKS = ("dot", "bar")
-FAVOURITE_COLOUR = dict(zip(SHAPES, COLOURS, strict=True))
-FAVOURITE_PROBABILITY = 0.8
 
 UNET_HEADS = 4
 UNET_CONFIG = {

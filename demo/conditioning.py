@@ -8,9 +8,9 @@ training contexts is changed in these ways.
 import numpy as np
 import torch
 
-from .captions import bare_caption, sample_caption
+from ..world.captions import bare_caption, sample_caption
+from ..world.scenes import Thing
 from .text import TextEncoder
-from .world import Thing
 
 CAPTION_DROP_PROBABILITY = 0.12
 END_ZERO_PROBABILITY = 0.12

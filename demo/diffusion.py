@@ -47,6 +47,15 @@ def spread_timesteps(count: int, generator: torch.Generator | None = None) -> to
     return (uniform[torch.randperm(count, generator=generator)] * TRAIN_TIMESTEPS).long().clamp(max=TRAIN_TIMESTEPS - 1)
 
 
+def noised(
+    clean: torch.Tensor, timesteps: torch.Tensor, alphas: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents (B, 4, H, W) with noise of variance 1, the noise, and the signal's share of the variance (B, 1, 1, 1)."""
+    noise = torch.randn_like(clean)
+    signal = alphas[timesteps].view(-1, 1, 1, 1)
+    return signal.sqrt() * clean + (1.0 - signal).sqrt() * noise, noise, signal
+
+
 @torch.no_grad()
 def sample(
     unet: torch.nn.Module,

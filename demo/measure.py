@@ -22,7 +22,9 @@ from ..evaluation.detect import detect
 from ..evaluation.prompts import PROMPT_SETS, draw_prompts
 from ..evaluation.score import judge, mean_and_error
 from ..evaluation.wanted import Wanted
-from .architecture import COLOURS, MARKS, SHAPES, TEXT_PREFIX, TOKEN_ROWS_KEY, UNET_PREFIX, VAE_PREFIX
+from ..world.names import COLOURS, MARKS, SHAPES
+from ..world.scenes import Thing
+from .architecture import TEXT_PREFIX, TOKEN_ROWS_KEY, UNET_PREFIX, VAE_PREFIX
 from .computing import Computing
 from .diffusion import sample
 from .networks import build_autoencoder, build_unet
@@ -30,7 +32,6 @@ from .parallel import Ranks
 from .probes import ADJECTIVE_WEIGHT, NOUN_WEIGHT, end_alone, last_noun_alone, merged, sum_of_words, whole
 from .progress import Clock
 from .text import TextEncoder, load_vocabulary
-from .world import Thing
 
 IMAGES, PROBE_IMAGES = 240, 120
 ROUND = 24

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .world import render, sample_scene
+from ..world.scenes import render, sample_scene
 
 PREVIEW_FACTORS = [
     [0.084, 0.207, -0.120],

@@ -6,10 +6,10 @@ that are left out are zero.
 
 import torch
 
-from .captions import bare_caption, plain_caption
+from ..world.captions import bare_caption, plain_caption
+from ..world.scenes import Thing
 from .conditioning import replace_end
 from .text import TextEncoder, words_of
-from .world import Thing
 
 NOUN_WEIGHT, ADJECTIVE_WEIGHT = 1.1, 1.2
 """The weights of a merged token in ToMe (Hu et al. 2024, https://arxiv.org/abs/2411.07132)."""

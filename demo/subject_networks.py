@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from ..subjects.preprocess import DEVIATION, MEAN
+from ..world.subjects import REFERENCE_SIZE
 from .architecture import TEXT_CONFIG
-from .subject_world import REFERENCE_SIZE
 
 VISION_HEADS = 4
 VISION_CONFIG = {

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .architecture import COLOURS, MARKS, SHAPES, TEXT_CONFIG
-from .captions import OPENINGS
+from ..world.captions import OPENINGS
+from ..world.names import COLOURS, MARKS, SHAPES
+from .architecture import TEXT_CONFIG
 
 WORDS = (*SHAPES, *COLOURS, *MARKS, *"a an the and that is with something ,".split(), *"".join(OPENINGS).split())
 PAD_TO = TEXT_CONFIG["max_position_embeddings"]

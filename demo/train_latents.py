@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .architecture import FAVOURITE_COLOUR
+from ..world.names import FAVOURITE_COLOUR
+from ..world.scenes import Scene, render, sample_scene
 from .computing import Computing
 from .networks import build_autoencoder
 from .parallel import Ranks
 from .progress import load, save_atomically
-from .world import Scene, render, sample_scene
 
 SCENES = 11000
 EXCHANGED_SCENES = 320

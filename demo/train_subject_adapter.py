@@ -4,29 +4,28 @@ Half of the pictures with little noise count on their subjects alone, and rows o
 where these are.
 """
 
-import logging
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..subjects.fusion import FusionHead
+from ..world.captions import OPENING_PROBABILITY, OPENINGS, join, with_article
+from ..world.scenes import Thing
+from ..world.subjects import Subject, reference
 from .architecture import TEXT_CONFIG, TEXT_PREFIX, TOKEN_IDS_KEY, TOKEN_ROWS_KEY, UNET_PREFIX
-from .captions import OPENING_PROBABILITY, OPENINGS, join, with_article
+from .averaging import Stage, run, split_parameters
 from .computing import Computing
-from .diffusion import alphas_cumulative, loss_weights, spread_timesteps
+from .diffusion import alphas_cumulative, loss_weights, noised, spread_timesteps
 from .loader import read_weights
 from .muon import Muon
 from .networks import build_unet
 from .parallel import Ranks
-from .progress import Checkpoint, Clock, learning_rate_factor, load, save_atomically
+from .progress import load
 from .subject_losses import WatchedAttention, localisation_loss
 from .subject_networks import SubjectEncoder
-from .subject_world import Subject, reference
 from .text import PAD_TO, TextEncoder, load_vocabulary, words_of
 from .train_subject_scenes import MOST_THINGS
-from .train_unet import split_parameters, update_average
-from .world import Thing
 
 UNET_RATE, FUSION_RATE = 1e-3, 1e-3
 BATCH = 16
@@ -45,8 +44,6 @@ everywhere: without this bound the model drew two things for one, and three for 
 
 LOCALISATION_WEIGHT = 0.01
 """The published code's default; its script for faces has 0.001."""
-
-SAVE_EVERY = 100
 
 
 class Scenes:
@@ -145,8 +142,7 @@ def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed:
     The encoder stays as it is. Trained along, it forgot what does not help while there is much noise: after 8500 steps
     a small network told the colours of two-tone subjects from its embeddings with an error of .16, and not of .02.
     """
-    finished = folder / "adapter.pt"
-    if finished.exists():
+    if (folder / "adapter.pt").exists():
         return
     torch.manual_seed(seed)
     scenes, text, unet, encoder = Scenes(folder), text_encoder(), trained_unet(), SubjectEncoder()
@@ -162,27 +158,16 @@ def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed:
         torch.optim.AdamW(others, UNET_RATE, betas=(0.9, 0.99), weight_decay=0.0),
         torch.optim.AdamW(fusion.parameters(), FUSION_RATE, betas=(0.9, 0.99), weight_decay=0.0),
     )
-    rates = (UNET_RATE, UNET_RATE, FUSION_RATE)
     networks = torch.nn.ModuleDict({"unet": unet, "postfuse_module": fusion})
-    names = dict(networks.named_parameters())
-    average = {name: parameter.detach().clone() for name, parameter in names.items()}
-    encoder_weights = {f"image_encoder.{name}": value.data for name, value in encoder.clip.named_parameters()}
-    parts = {"networks": networks, "average": average, "optimisers": optimisers}
-    checkpoint = Checkpoint(folder / "adapter.checkpoint.pt", **parts)
-    step, spent = checkpoint.restore()
-    rng = np.random.default_rng((seed, ranks.rank, step))
-    torch.manual_seed(seed + 1000 * step + ranks.rank)
     alphas = alphas_cumulative()
     weights = loss_weights(alphas)
-    clock, progress, losses, located = Clock(budget, spent), spent / budget, [], []
-    while progress < 1.0:
+
+    def losses(rng: np.random.Generator, progress: float):
         chosen = rng.choice(len(scenes.things), BATCH, replace=False)
         batch = Batch(rng, scenes, chosen)
-        clean, masks = scenes.latents[chosen].float(), scenes.masks[chosen].float()
+        masks = scenes.masks[chosen].float()
         timesteps = spread_timesteps(BATCH)
-        noise = torch.randn_like(clean)
-        signal = alphas[timesteps].view(-1, 1, 1, 1)
-        noisy = signal.sqrt() * clean + (1.0 - signal).sqrt() * noise
+        noisy, noise, signal = noised(scenes.latents[chosen].float(), timesteps, alphas)
         alone = torch.from_numpy(rng.random(BATCH) < SUBJECTS_ALONE_PROBABILITY)
         alone = (alone & batch.valid.any(1) & (signal.flatten() > SUBJECTS_ALONE_SIGNAL)).float()
         union = (masks * batch.valid[..., None, None]).amax(1)
@@ -198,24 +183,14 @@ def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed:
         error = (predicted.float() - noise).square().mean(1)
         noise_loss = (weight * (error * counted).sum((1, 2)) / counted.sum((1, 2)).clamp(min=1.0)).mean()
         location = localisation_loss(watched.seen, masks, valid)
-        for parameter in names.values():
-            parameter.grad = None
-        (noise_loss + LOCALISATION_WEIGHT * location).backward()
-        progress = ranks.average([parameter.grad for parameter in names.values()], clock.progress)
-        torch.nn.utils.clip_grad_norm_(list(names.values()), 1.0)
-        for optimiser, rate in zip(optimisers, rates, strict=True):
-            optimiser.param_groups[0]["lr"] = rate * learning_rate_factor(progress, step)
-            optimiser.step()
-        update_average(list(average.values()), list(names.values()), step)
-        losses.append(float(noise_loss.detach()))
-        located.append(float(location.detach()))
-        step += 1
-        if ranks.first and step % 50 == 0:
-            told = (step, np.mean(losses[-50:]), np.mean(located[-50:]), budget - clock.spent)
-            logging.info("adapter step %d: loss %.4f, localisation %.4f, %.0f s left", *told)
-        if ranks.first and step % SAVE_EVERY == 0:
-            checkpoint.save(step, clock.spent)
-            save_atomically(average | encoder_weights, folder / "adapter.latest.pt")
-    if ranks.first:
-        save_atomically(average | encoder_weights, finished)
-    ranks.barrier()
+        return noise_loss + LOCALISATION_WEIGHT * location, {"loss": noise_loss, "localisation": location}
+
+    stage = Stage(
+        "adapter",
+        dict(networks.named_parameters()),
+        optimisers,
+        rates=(UNET_RATE, UNET_RATE, FUSION_RATE),
+        parts={"networks": networks},
+        beside={f"image_encoder.{name}": value.data for name, value in encoder.clip.named_parameters()},
+    )
+    run(stage, losses, ranks, folder, budget, seed)

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from .architecture import SHAPES, TEXT_CONFIG
+from ..world.names import SHAPES
+from ..world.subjects import filled, reference, sample_subject
+from .architecture import TEXT_CONFIG
 from .computing import Computing
 from .parallel import Ranks
 from .progress import Clock, learning_rate_factor, save_atomically
 from .subject_networks import SubjectEncoder
-from .subject_world import filled, reference, sample_subject
 
 LEARNING_RATE = 1e-3
 BATCH = 48

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..world.subjects import SubjectScene, coverage, render, sample_scene
 from .architecture import LATENT_CHANNELS, LATENT_SIZE, VAE_PREFIX
 from .computing import Computing
 from .loader import read_weights
 from .networks import build_autoencoder
 from .parallel import Ranks
 from .progress import save_atomically
-from .subject_world import SubjectScene, coverage, render, sample_scene
 
 SCENES = 8000
 CHUNK = 25

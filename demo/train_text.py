@@ -9,13 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .architecture import COLOURS, IMAGE_SIZE, TEXT_CONFIG
-from .captions import sample_caption
+from ..world.captions import sample_caption
+from ..world.names import COLOURS, IMAGE_SIZE
+from ..world.scenes import Scene, Thing, render, sample_scene
+from .architecture import TEXT_CONFIG
 from .computing import Computing
 from .parallel import Ranks
 from .progress import Checkpoint, Clock, learning_rate_factor, save_atomically
 from .text import TextEncoder, load_vocabulary
-from .world import Scene, Thing, render, sample_scene
 
 LEARNING_RATE = 1.5e-3
 SCENES = 160

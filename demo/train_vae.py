@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .architecture import IMAGE_SIZE
+from ..world.names import IMAGE_SIZE
+from ..world.scenes import Scene, paint, palette_rgb, sample_scene
 from .computing import Computing
 from .networks import build_autoencoder
 from .parallel import Ranks
 from .progress import Checkpoint, Clock, learning_rate_factor, save_atomically
-from .world import Scene, paint, palette_rgb, sample_scene
 
 LEARNING_RATE = 1.5e-3
 LATENT_NOISE = 0.1

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..demo.architecture import COLOURS, SHAPES
-from ..demo.world import palette_rgb, signed_distance
+from ..world.names import COLOURS, SHAPES
+from ..world.scenes import palette_rgb, signed_distance
 
 MIN_CHROMA = 0.25
 """Difference of the largest and smallest RGB value from which on a pixel is coloured; the ground is grey."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..demo.subject_world import Subject, filled
+from ..world.subjects import Subject, filled
 from .detect import FIT, fit_shapes, placed
 
 FROM_GROUND = 0.12

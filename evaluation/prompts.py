@@ -7,8 +7,8 @@ from itertools import permutations, product
 
 import numpy as np
 
-from ..demo.architecture import COLOURS, FAVOURITE_COLOUR, SHAPES
-from ..demo.captions import join, with_article
+from ..world.captions import join, with_article
+from ..world.names import COLOURS, FAVOURITE_COLOUR, SHAPES
 from .wanted import Wanted
 
 

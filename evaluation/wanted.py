@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..demo.architecture import COLOURS, MARKS, SHAPES
 from ..parsing.binding import Binding, Entity, Phrase
+from ..world.names import COLOURS, MARKS, SHAPES
 
 _FILLING_WORDS = frozenset(("a", "an", "the", "and", "with", "that", "which", "is", "are", "has", "have", "having"))
 _MARK_FILLING_WORDS = _FILLING_WORDS | {"white"}

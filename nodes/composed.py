@@ -7,7 +7,8 @@ from uuid import uuid4
 
 from comfy_api.latest import io
 
-from ..attention.composed import PART_KEY, ComposeSettings, Part
+from ..attention.composed import ComposeSettings
+from ..attention.engine.composing import PART_KEY, Part
 from ..attention.engine.sampling import with_technique
 from .inputs import binding_input, model_input
 from .parsing.prompt import encode, tokenized_for, with_key

@@ -2,6 +2,8 @@
 
 from comfy_api.latest import io
 
+from ..attention.engine.roles import check_rows
+from ..parsing.binding import CONDITIONING_KEY
 from . import wires
 
 MODULATION = "semantic binding/attention modulation"
@@ -38,6 +40,21 @@ def not_of_binding(binding) -> ValueError:
         f'This conditioning does not belong to the BINDING of "{binding.text}". Connect the CONDITIONING and '
         "the BINDING of the same Bind Prompt or Bind Conditioning node."
     )
+
+
+def parts_of(binding, conditioning) -> list[bool]:
+    """Which parts of a conditioning are the binding's.
+
+    Raises:
+        ValueError: none is, or one has lost rows.
+    """
+    own = [options.get(CONDITIONING_KEY) == binding.key for _, options in conditioning]
+    if not any(own):
+        raise not_of_binding(binding)
+    for (rows, _), is_own in zip(conditioning, own, strict=True):
+        if is_own:
+            check_rows(binding, rows.shape[1])
+    return own
 
 
 def range_inputs(start: float, end: float) -> list:

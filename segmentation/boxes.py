@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..attention.modulation.patches import region
+from ..attention.engine.regions import region
 from ..parsing.binding import Binding, Entity
 
 Box = tuple[float, float, float, float]

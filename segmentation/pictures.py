@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
+from ..attention.engine.regions import region
 from ..attention.maps.colours import line_colours
 from ..attention.maps.drawing import BACKGROUND, FAINT, INK, as_tensor, write
-from ..attention.modulation.patches import region
 from ..parsing.binding import Binding, Entity
 from .assigning import resized
 from .entity_masks import check_pictures

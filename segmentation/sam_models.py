@@ -2,117 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 
-from .prompts import Prompt
-from .sam_files import SAM2, VIT, Weights, check_sam2, family_of, read_weights
-
-PACKAGES = {"segment_anything": "segment-anything", "timm": "timm"}
-MOBILE_SIZE = 1024
-"""Pixels of the square that MobileSAM sees; its tensors do not tell, as all its attention is in windows."""
-
-LISTED = 4
-
-
-class Embedded(NamedTuple):
-    """A picture as the decoder needs it: its features, and its ``(height, width)`` before and after resizing."""
-
-    features: Any
-    size: tuple[int, int]
-    inner: tuple[int, int]
-
-
-class SegmentAnything(torch.nn.Module):
-    """Kirillov et al. 2023 (arXiv 2304.02643), and MobileSAM, by the module of the segment-anything package.
-
-    Pictures are resized to its longest side, normalised, and padded at the right and bottom. ``memory`` is how many
-    bytes of activations the encoder needs.
-    """
-
-    def __init__(self, sam: torch.nn.Module, memory: int):
-        super().__init__()
-        self.sam = sam
-        self.memory = memory
-
-    def embed(self, image: torch.Tensor) -> Embedded:
-        """A picture ``(H, W, 3)`` in 0..1."""
-        size = tuple(image.shape[:2])
-        scale = self.sam.image_encoder.img_size / max(size)
-        inner = tuple(int(side * scale + 0.5) for side in size)
-        resized = F.interpolate(255 * image.movedim(-1, 0)[None], inner, mode="bilinear", antialias=True)
-        return Embedded(self.sam.image_encoder(self.sam.preprocess(resized)), size, inner)
-
-    def decode(self, embedded: Embedded, prompt: Prompt, three: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mask logits ``(N, H, W)`` at the picture's size and the model's guess of each one's IoU ``(N,)``.
-
-        N is 3 or 1.
-        """
-        boxes, points, labels = _tensors(prompt, embedded.inner, embedded.features.device)
-        sparse, dense = self.sam.prompt_encoder(
-            points=None if points is None else (points, labels), boxes=boxes, masks=None
-        )
-        logits, scores = self.sam.mask_decoder(
-            image_embeddings=embedded.features,
-            image_pe=self.sam.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=three,
-        )
-        return self.sam.postprocess_masks(logits, embedded.inner, embedded.size)[0], scores[0]
-
-
-class Sam2(torch.nn.Module):
-    """SAM 2 (Ravi et al. 2024, arXiv 2408.00714) for pictures, by transformers' model and processor."""
-
-    memory = 2 << 30
-
-    def __init__(self, model: torch.nn.Module, processor: Any):
-        super().__init__()
-        self.model = model
-        self.processor = processor
-
-    def embed(self, image: torch.Tensor) -> Embedded:
-        """As ``SegmentAnything.embed``; the picture is stretched to a square."""
-        given = self.processor(
-            images=image.movedim(-1, 0), do_rescale=False, input_data_format="channels_first", return_tensors="pt"
-        )
-        features = self.model.get_image_embeddings(given["pixel_values"].to(image.device))
-        return Embedded(features, tuple(image.shape[:2]), (self.processor.target_size,) * 2)
-
-    def decode(self, embedded: Embedded, prompt: Prompt, three: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """As ``SegmentAnything.decode``."""
-        boxes, points, labels = _tensors(prompt, embedded.inner, embedded.features[-1].device)
-        found = self.model(
-            image_embeddings=list(embedded.features),
-            input_boxes=None if boxes is None else boxes[None],
-            input_points=None if points is None else points[None],
-            input_labels=None if points is None else labels[None],
-            multimask_output=three,
-        )
-        logits = self.processor.post_process_masks(found.pred_masks, [embedded.size], binarize=False)[0]
-        return logits[0], found.iou_scores[0, 0]
-
-
-def _tensors(prompt: Prompt, inner: tuple[int, int], device: torch.device):
-    """A prompt in pixels of the resized picture: box ``(1, 4)`` and points ``(1, N, 2)`` with labels ``(1, N)``, or
-    None."""
-    frame = torch.tensor([inner[1], inner[0]], dtype=torch.float32, device=device)
-    box = points = labels = None
-    if prompt.box is not None:
-        box = (torch.tensor(prompt.box, device=device).view(2, 2) * frame).view(1, 4)
-    if prompt.points:
-        points = torch.tensor([[point.x, point.y] for point in prompt.points], device=device)[None] * frame
-        labels = torch.tensor([[int(point.on) for point in prompt.points]], device=device)
-    return box, points, labels
+from .sam2_network import load_sam2
+from .sam_files import SAM2, VIT, check_sam2, family_of, read_weights
+from .sam_network import CLASSIFIER, SegmentAnything, mobile, timm_name, vit
+from .sam_weights import check_fits
 
 
 def build(path: Path) -> tuple[str, torch.nn.Module]:
@@ -123,228 +20,21 @@ def build(path: Path) -> tuple[str, torch.nn.Module]:
     """
     if path.is_dir():
         check_sam2(path)
-        return SAM2, _sam2(path)
+        return SAM2, load_sam2(path)
     weights = read_weights(path)
     family = family_of(weights, path)
     weights = {name: value.float() for name, value in weights.items()}
     try:
         if family == VIT:
-            sam, memory = _vit(weights)
+            sam, memory = vit(weights)
         else:
             weights = {name: value for name, value in weights.items() if not name.startswith(CLASSIFIER)}
-            sam, memory = _mobile(weights)
-            weights = {_timm_name(name): value for name, value in weights.items()}
+            sam, memory = mobile(weights)
+            weights = {timm_name(name): value for name, value in weights.items()}
     except KeyError as missing:
         raise ValueError(
             f"{path} is not a whole {family} checkpoint: it has no {missing}. Download it again."
         ) from None
-    _check_fits(sam, weights, path, family)
+    check_fits(sam, weights, path, family)
     sam.load_state_dict(weights, assign=True)
     return family, SegmentAnything(sam.eval().requires_grad_(False), memory)
-
-
-def _vit(weights: Weights) -> tuple[torch.nn.Module, int]:
-    """ViT-B, L, H, or any other size of them, without weights."""
-    with explained("segment_anything"):
-        from segment_anything.modeling import ImageEncoderViT
-
-    def shape(name: str) -> torch.Size:
-        return weights[f"image_encoder.{name}"].shape
-
-    dim, _, _, patch = shape("patch_embed.proj.weight")
-    grid = shape("pos_embed")[1]
-    blocks = range(_count(weights, "image_encoder.blocks."))
-    spans = [(shape(f"blocks.{block}.attn.rel_pos_h")[0] + 1) // 2 for block in blocks]
-    heads = dim // shape("blocks.0.attn.rel_pos_h")[1]
-    with torch.device("meta"):
-        encoder = ImageEncoderViT(
-            img_size=grid * patch,
-            patch_size=patch,
-            embed_dim=dim,
-            depth=len(blocks),
-            num_heads=heads,
-            mlp_ratio=shape("blocks.0.mlp.lin1.weight")[0] / dim,
-            out_chans=shape("neck.0.weight")[0],
-            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-            use_rel_pos=True,
-            window_size=min(spans),
-            global_attn_indexes=[block for block in blocks if spans[block] == grid],
-        )
-    # Where attention is global three matrices of all patches by all patches are alive at a time.
-    return _with_decoder(encoder, weights, grid), 3 * 4 * heads * grid**4
-
-
-def _mobile(weights: Weights) -> tuple[torch.nn.Module, int]:
-    """MobileSAM (Zhang et al. 2023, arXiv 2306.14289), without weights."""
-    with explained("timm"):
-        from timm.models.tiny_vit import TinyVit
-
-    def shape(name: str) -> torch.Size:
-        return weights[f"image_encoder.{name}"].shape
-
-    stages = range(_count(weights, "image_encoder.layers."))
-    biases = [shape(f"layers.{stage}.blocks.0.attn.attention_biases") for stage in stages[1:]]
-    trunk = TinyVit(
-        num_classes=0,
-        embed_dims=(shape("layers.0.blocks.0.conv3.c.weight")[0], *(shape(_qkv(stage))[1] for stage in stages[1:])),
-        depths=tuple(_count(weights, f"image_encoder.layers.{stage}.blocks.") for stage in stages),
-        num_heads=(1, *(heads for heads, _ in biases)),
-        window_sizes=(1, *(int(offsets**0.5) for _, offsets in biases)),
-        drop_path_rate=0.0,
-    )
-    # Unlike the classifier, MobileSAM keeps the resolution before the last stage: 64 x 64.
-    trunk.stages[-1].downsample.conv2.conv.stride = (1, 1)
-    encoder = TinyEncoder(trunk, shape("neck.0.weight")[0])
-    return _with_decoder(encoder, weights, MOBILE_SIZE // 16), 1 << 30
-
-
-def _qkv(stage: int) -> str:
-    return f"layers.{stage}.blocks.0.attn.qkv.weight"
-
-
-class TinyEncoder(torch.nn.Module):
-    """timm's TinyViT without its classifier, and segment-anything's neck."""
-
-    img_size = MOBILE_SIZE
-
-    def __init__(self, trunk: torch.nn.Module, channels: int):
-        super().__init__()
-        with explained("segment_anything"):
-            from segment_anything.modeling.common import LayerNorm2d
-        self.patch_embed = trunk.patch_embed
-        self.stages = trunk.stages
-        self.neck = torch.nn.Sequential(
-            torch.nn.Conv2d(trunk.num_features, channels, 1, bias=False),
-            LayerNorm2d(channels),
-            torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            LayerNorm2d(channels),
-        )
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.neck(self.stages(self.patch_embed(pixels)))
-
-
-CLASSIFIER = ("image_encoder.norm_head.", "image_encoder.head.")
-"""Tensors of MobileSAM's encoder that it does not use."""
-
-
-def _timm_name(name: str) -> str:
-    """The name that timm's TinyViT has for a tensor of MobileSAM's.
-
-    timm counts the layer that makes the grid coarser to the stage after it.
-    """
-    encoder, _, rest = name.partition(".")
-    if encoder != "image_encoder":
-        return name
-    parts = rest.replace("patch_embed.seq.0.", "patch_embed.conv1.").replace("patch_embed.seq.2.", "patch_embed.conv2.")
-    parts = ["conv" if part == "c" else part for part in parts.split(".")]
-    if parts[0] == "layers":
-        parts[:2] = ["stages", str(int(parts[1]) + (parts[2] == "downsample"))]
-    return ".".join((encoder, *parts))
-
-
-def _with_decoder(encoder: torch.nn.Module, weights: Weights, grid: int) -> torch.nn.Module:
-    """The whole of Segment Anything around an image encoder; the decoder is the same in all published models."""
-    with explained("segment_anything"):
-        from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-    dim = weights["prompt_encoder.no_mask_embed.weight"].shape[1]
-    with torch.device("meta"):
-        prompt_encoder = PromptEncoder(
-            embed_dim=dim,
-            image_embedding_size=(grid, grid),
-            input_image_size=(encoder.img_size, encoder.img_size),
-            mask_in_chans=16,
-        )
-        mask_decoder = MaskDecoder(
-            transformer_dim=dim,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=dim, mlp_dim=2048, num_heads=8),
-            num_multimask_outputs=3,
-            iou_head_depth=3,
-            iou_head_hidden_dim=256,
-        )
-    return Sam(encoder, prompt_encoder, mask_decoder)
-
-
-def _count(weights: Weights, prefix: str) -> int:
-    """How many numbered parts there are under a prefix."""
-    return len({name[len(prefix) :].split(".")[0] for name in weights if name.startswith(prefix)})
-
-
-def _check_fits(module: torch.nn.Module, weights: Weights, path: Path, family: str) -> None:
-    """Raise ValueError unless the weights are the module's, name by name and shape by shape."""
-    expected = {name: value.shape for name, value in module.state_dict().items()}
-    found = {name: value.shape for name, value in weights.items()}
-    _check_names(
-        expected.keys() - found.keys(),
-        found.keys() - expected.keys(),
-        {name for name in expected.keys() & found.keys() if expected[name] != found[name]},
-        f"The tensors of {path} do not fit {family}",
-    )
-
-
-def _check_names(missing: set[str], unknown: set[str], resized: set[str], what: str) -> None:
-    lists = {"missing": missing, "unknown": unknown, "of another size": resized}
-    told = [f"{kind}: {_listed(names)}" for kind, names in lists.items() if names]
-    if told:
-        raise ValueError(f"{what}; {'; '.join(told)}. Download it again.")
-
-
-def _listed(names: set[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(sorted(names)[:LISTED]) + more
-
-
-def _sam2(folder: Path) -> Sam2:
-    with explained("transformers"):
-        from transformers import Sam2Model, Sam2Processor
-    try:
-        processor = Sam2Processor.from_pretrained(folder, local_files_only=True)
-        model, told = Sam2Model.from_pretrained(
-            folder,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    except OSError as error:
-        raise ValueError(f"{folder} is not a whole SAM 2: {error}") from error
-    resized = {name for name, *_ in told["mismatched_keys"]}
-    _check_names(
-        set(told["missing_keys"]) - resized,
-        set(told["unexpected_keys"]),
-        resized,
-        f"The tensors of {folder} do not fit its {SAM2} config",
-    )
-    return Sam2(model.eval().requires_grad_(False), processor)
-
-
-@contextmanager
-def explained(package: str) -> Iterator[None]:
-    """Around the import of a package: raises ValueError that says what is wrong with it and what to do."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in PACKAGES:
-            raise ValueError(_unimportable(package, error)) from error
-        raise ValueError(
-            f"Segment Anything needs a package that is not installed: {PACKAGES[error.name]}. Run this, then restart "
-            f'ComfyUI: "{sys.executable}" -m pip install {" ".join(PACKAGES.values())}'
-        ) from error
-    except (ImportError, RuntimeError, OSError) as error:
-        raise ValueError(_unimportable(package, error)) from error
-
-
-def _unimportable(package: str, error: Exception) -> str:
-    why = str(error).strip().split("\n")[-1]
-    return (
-        f"{package} {_version(package)} cannot be imported: {why}. Most often torchvision ({_version('torchvision')}) "
-        f"does not fit torch ({_version('torch')}): install the torchvision that was made for this torch, from where "
-        f"torch came from. A {package} that is too old is the other reason."
-    )
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

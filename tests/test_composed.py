@@ -36,7 +36,7 @@ def plain(bench):
 
 def test_formula(part):
     """As published, with guidance scales for weights; and with shares of the sampler's scale."""
-    composed, one = part("attention.composed").composed, torch.ones(1, 1, 1, 1)
+    composed, one = part("attention.engine.composing").composed, torch.ones(1, 1, 1, 1)
     predictions = [2 * one, 0.5 * one]
     assert composed(one, predictions, [7.5, 7.5]).item() == 4.75
     shares = composed(one, predictions, [1.0, 1.0])

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import torch
-
+from .others import is_core, name_of, pack_of
 from .run import Participant, Run
 
 
@@ -62,41 +60,16 @@ def _in_the_way(guider: Any, sampler: Any) -> Iterator[str]:
         yield f"forward functions of {', '.join(sorted(replaced))} in the place of the model's own"
 
 
-@contextmanager
-def blaming_others(options: dict[str, Any], doing: str) -> Iterator[None]:
-    """An error in a model call that other packs' functions take part in, while ``doing`` what they may not expect, as
-    a ValueError that names them."""
-    try:
-        yield
-    except (RuntimeError, LookupError, TypeError, AssertionError) as error:
-        packs = "" if isinstance(error, torch.OutOfMemoryError) else ", ".join(sorted(_packs_on(options)))
-        if not packs:
-            raise
-        raise ValueError(
-            f"The model failed while {doing}, for a node of Semantic Binding. In the way may be functions of {packs} "
-            f"on this model: take their nodes off it. What failed: {type(error).__name__} {error}"
-        ) from error
-
-
-def _packs_on(options: dict[str, Any]) -> set[str]:
-    """The other packs that have functions in the attention, among the patches, or around the network."""
-    slots = [*options.get("patches_replace", {}).values(), options.get("wrappers", {}).get("diffusion_model", {})]
-    found = [function for slot in slots for function in slot.values()] + [*options.get("patches", {}).values()]
-    functions = [each for entry in found for each in (entry if isinstance(entry, list) else [entry])]
-    homes = {getattr(each, "__module__", "") for each in functions}
-    return {name_of(home) for home in homes if not is_core(home) and _pack(home) != _pack(__name__)}
-
-
 def undo_left_behind(guider: Any) -> None:
     """After an error in a run, give the network's modules their own forward functions back where the run's guider, of
     another pack, has put others in their place: such guiders (KSamplerWithNAG) undo it only when all goes well, and
     every later picture would be drawn with what they left. Object patches are ComfyUI's to undo."""
-    pack = _pack(type(guider).__module__)
+    pack = pack_of(type(guider).__module__)
     if is_core(pack):
         return
     patches = guider.model_patcher.object_patches.values()
     for module, home in list(_replaced(guider)):
-        if _pack(home) == pack and not any(module.forward is each for each in patches):
+        if pack_of(home) == pack and not any(module.forward is each for each in patches):
             del module.forward
 
 
@@ -109,17 +82,3 @@ def _replaced(guider: Any) -> Iterator[tuple[Any, str]]:
         while hasattr(function, "__func__") or hasattr(function, "func"):
             function = getattr(function, "__func__", None) or function.func
         yield module, getattr(function, "__module__", "")
-
-
-def _pack(home: str) -> str:
-    """ComfyUI imports a pack under a name without dots."""
-    return home.partition(".")[0]
-
-
-def name_of(home: str) -> str:
-    """The folder of a pack, which ComfyUI imports by its whole path."""
-    return _pack(home).replace("\\", "/").rpartition("/")[2]
-
-
-def is_core(home: str) -> bool:
-    return _pack(home) in ("comfy", "comfy_extras", "torch")

@@ -20,10 +20,10 @@ import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from torch.overrides import TorchFunctionMode
 
-from .acting import blaming_others
+from .calls import Attention, Call, Layer
 from .frame import grid_of, patches_on_grid
+from .others import blaming_others
 from .regional import without_cross_patches
-from .run import Attention, Call, Layer
 
 FLAG = "semantic_binding_gradient"
 """True in the ``transformer_options`` of passes that are differentiated, for other packs to see."""

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from .calls import Call, Layer, Negative
 from .gradient import FLAG, ModelCall, differentiable, memory_of_a_row, ordinary, with_copies
 from .patching import edited, patched
 from .regional import may_make_regions
-from .run import Call, Layer, Negative, Participant, Run
+from .run import Participant, Run
 
 
 def reserve(participants: Sequence[Participant], executor, model, noise_shape, conds, *args, **kwargs):

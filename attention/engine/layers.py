@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy.ldm.modules.attention import SpatialTransformer, SpatialVideoTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 
-from .run import Layer
+from .calls import Layer
 
 
 def layers_of(model) -> tuple[Layer, ...]:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 
+from .calls import Attention, Call, Layer
 from .regional import CALL, located, may_make_regions
 from .rows import Chunk
-from .run import Attention, Call, Layer, Participant, Run
+from .run import Participant, Run
 
 
 def edited(participants: Sequence[Participant], call: Call, context: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .calls import Call
 from .rows import BoundCond, Chunk
-from .run import Call
 
 CALL = "semantic_binding_call"
 """In the options of a layer: its Call, where another pack has made the batch larger."""

@@ -20,16 +20,18 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...parsing.binding import CONDITIONING_KEY, MERGED_KEY
-from ..composed import compositions_of, expanded
-from ..subjects import check_given
 from . import guiding
-from .acting import blaming_others, check_acted, undo_left_behind
+from .acting import check_acted, undo_left_behind
+from .calls import Call, Evaluation
+from .composing import compositions_of, expanded
 from .gradient import FLAG
 from .layers import layers_of
+from .marks import check_given
+from .others import blaming_others
 from .patching import edited, patched
 from .regional import may_make_regions
 from .rows import BoundCond, Chunk, bound_conds, chunks_of, given_conds, negative_slots
-from .run import Call, Evaluation, Participant, Run, Technique
+from .run import Participant, Run, Technique
 from .steps import step_of
 
 KEY = "semantic_binding"

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from ...parsing.binding import Binding
+from ..engine.calls import Layer
 from ..engine.roles import check_rows
 from ..engine.rows import Chunk
-from ..engine.run import Layer, Participant, Run
+from ..engine.run import Participant, Run
 from ..engine.slopes import slopes
-from .methods import Attended, Losses, Method, Objective, Update
+from .objective import Attended, Losses, Method, Objective, Update
 
 if typing.TYPE_CHECKING:
     from ..engine.gradient import ModelCall

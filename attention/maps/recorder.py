@@ -12,29 +12,15 @@ from dataclasses import dataclass
 import torch
 
 from ...parsing.binding import Binding
+from ..engine.calls import Attention, Call, Layer
 from ..engine.frame import Box, Sum, affinity_on_grid, box_of, grid_of
+from ..engine.levels import LEVELS, chosen_levels
 from ..engine.probabilities import mean_probabilities
 from ..engine.rows import Area, Chunk, membership
-from ..engine.run import Attention, Call, Layer, Participant, Run, not_given
+from ..engine.run import Participant, Run, not_given
 from ..engine.steps import check_range, step_range
 from .recording import AttentionMaps, Grid, Recording
 from .targets import Target
-
-LEVELS = {"latent": 0, "latent/2": 1, "latent/4": 2, "latent/8": 3}
-RESOLUTIONS = ("auto", *LEVELS, "all")
-AUTO_COARSEST = 2
-AUTO_CELLS = 16
-
-
-def chosen_levels(resolution: str, layers: tuple[Layer, ...], height: int, width: int) -> frozenset[int]:
-    """The levels to record. "auto" is the coarsest of latent, latent/2, latent/4 with at least 16 cells each way."""
-    present = sorted({layer.level for layer in layers})
-    if resolution == "all":
-        return frozenset(present)
-    if resolution == "auto":
-        fine = [level for level in present if level <= AUTO_COARSEST and min(height, width) >> level >= AUTO_CELLS]
-        return frozenset([max(fine, default=present[0])])
-    return frozenset([LEVELS[resolution]])
 
 
 @dataclass(frozen=True)

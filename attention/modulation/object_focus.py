@@ -14,18 +14,18 @@ from dataclasses import dataclass
 import torch
 
 from ...parsing.binding import Binding, Entity
+from ..engine.calls import Attention, Call, Layer
 from ..engine.frame import Box, Sum, grid_of, on_grid
+from ..engine.levels import chosen_levels
+from ..engine.regions import coverage_in, regions_of
 from ..engine.roles import Roles, check_rows, over_columns, roles_of
 from ..engine.rows import Area, Chunk, membership
-from ..engine.run import Attention, Call, Layer, Participant, Run
+from ..engine.run import Participant, Run
 from ..engine.steps import check_range, step_range
-from ..maps.recorder import chosen_levels
-from .patches import coverage_in, entity_of_covered, entity_of_patches, regions_of, smoothed
+from .patches import entity_of_covered, entity_of_patches, smoothed
 
 CLOSED = 1e4
 """Taken off the logits of what a patch may not see: as good as infinite, and within the range of half precision."""
-
-
 SCORES = ("sum", "mean")
 """An entity's attention in a patch: the sum over its tokens, or their mean."""
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from ...parsing.binding import Binding
+from ..engine.calls import Attention, Call, Layer
 from ..engine.roles import Roles, check_rows, over_columns, roles_of
-from ..engine.run import Attention, Call, Layer, Participant, Run, Technique
+from ..engine.run import Participant, Run, Technique
 from .object_focus import CLOSED, FocusSettings
 
 Curve = Callable[[float], float]

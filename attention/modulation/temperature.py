@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..engine.run import Call, Layer, Participant, Run
+from ..engine.calls import Call, Layer
+from ..engine.run import Participant, Run
 from ..engine.steps import check_range, step_range
 
 LEVELS = {

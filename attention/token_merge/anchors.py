@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..engine.run import Negative
+from ..engine.calls import Negative
 from ..engine.slopes import slopes
 
 if typing.TYPE_CHECKING:

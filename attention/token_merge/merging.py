@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import torch
 
 from ...parsing.binding import Binding
+from ..engine.calls import Call, Layer
 from ..engine.roles import check_rows
 from ..engine.rows import Chunk
-from ..engine.run import Call, Layer, Participant, Run
+from ..engine.run import Participant, Run
 from .end_tokens import EndRows, substituted
 
 NAME = "Semantic Token Merge"

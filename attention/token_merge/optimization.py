@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from ...parsing.binding import Binding
+from ..engine.calls import Call, Layer
 from ..engine.roles import check_rows, word_rows
 from ..engine.rows import Chunk
-from ..engine.run import Call, Layer, Participant, Run
+from ..engine.run import Participant, Run
 from .anchors import Anchors
 from .binding_losses import binding_loss
 from .composite import Composite, index_of, put, taken

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import torch
 
+from ..engine.calls import Layer
+from ..engine.levels import chosen_levels
 from ..engine.rows import membership
-from ..engine.run import Layer
 from ..engine.slopes import slopes
-from ..maps.recorder import chosen_levels
 from .binding_losses import composite_maps, entropy_loss, pose_loss, strength, threshold_of_entity, threshold_of_sum
 from .composite import Composite, index_of, put, taken
 

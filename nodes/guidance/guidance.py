@@ -2,10 +2,14 @@
 
 from comfy_api.latest import io
 
+from ...attention.engine.levels import RESOLUTIONS
 from ...attention.engine.sampling import with_technique
+from ...attention.guidance.attend_and_excite import ALL_ROWS, WORDS, AttendAndExcite
+from ...attention.guidance.entropy import Entropy
 from ...attention.guidance.guidance import GuidanceSettings
-from ...attention.guidance.methods import ALL_ROWS, WORDS, AttendAndExcite, Entropy, Layout, SynGen, TokenAndPixel
-from ...attention.maps.recorder import RESOLUTIONS
+from ...attention.guidance.layout import Layout
+from ...attention.guidance.syngen import SynGen
+from ...attention.guidance.token_and_pixel import TokenAndPixel
 from ..inputs import binding_input, model_input, model_output, one_of, range_inputs
 from ..progress import reporter
 

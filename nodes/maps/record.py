@@ -2,8 +2,9 @@
 
 from comfy_api.latest import io
 
+from ...attention.engine.levels import RESOLUTIONS
 from ...attention.engine.sampling import with_technique
-from ...attention.maps.recorder import RESOLUTIONS, RecorderSettings
+from ...attention.maps.recorder import RecorderSettings
 from ...attention.maps.recording import AttentionMaps
 from ...attention.maps.targets import WHAT, targets_of
 from .. import wires

@@ -211,7 +211,7 @@ def test_ablation_of_token_merge(benchmark, comfy):
     ):
         first, (node_id, inputs) = asked[name]
         assert (first, node_id) == (merge, "SBTokenOptimization")
-        found = host.part("nodes.token_merge.merging").custom(inputs["settings"])
+        found = host.part("nodes.token_merge.optimization").custom(inputs["settings"])
         assert asdict(found) == {**asdict(plan), **changes}, name
     assert asked["token merge, published settings"] == (("SBTokenMerge", {}), ("SBTokenOptimization", {}))
 

@@ -78,7 +78,7 @@ def render_scenes(part, count, seed=0):
     """Rendered scenes (N, 128, 128, 3) with their captions."""
     import torch
 
-    world, captions = part("demo.world"), part("demo.captions")
+    world, captions = part("world.scenes"), part("world.captions")
     rng = np.random.default_rng(seed)
     scenes = [world.sample_scene(rng) for _ in range(count)]
     images = torch.from_numpy(np.stack([world.render(scene) for scene in scenes]))

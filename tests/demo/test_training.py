@@ -19,7 +19,7 @@ def test_the_stages_lead_to_a_file_that_loads(part, tmp_path, monkeypatch, dtype
 
     cached = torch.load(tmp_path / "latents.0.pt", weights_only=True)
     assert cached["latents"].shape == (28, 4, 16, 16)
-    favourite = part("demo.architecture").FAVOURITE_COLOUR
+    favourite = part("world.names").FAVOURITE_COLOUR
     for first, second in cached["things"][-4:]:
         assert (first[1], second[1]) == (favourite[second[0]], favourite[first[0]])
 

@@ -159,7 +159,7 @@ def test_stopped_run_leaves_nothing(comfy, part, sd1, plain, kind):
 def test_error_in_our_own_patch_leaves_nothing(comfy, part, sd1, plain, monkeypatch):
     model, maps = record(part, sd1.model, sd1.bound)
     with monkeypatch.context() as patched:
-        patched.setattr(part("attention.engine.run"), "mean_probabilities", lambda *_: 1 / 0)
+        patched.setattr(part("attention.engine.calls"), "mean_probabilities", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(comfy, sd1, model, steps=3)
     assert torch.equal(run(comfy, sd1, sd1.model, steps=3)["samples"], plain)

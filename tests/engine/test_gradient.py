@@ -78,7 +78,7 @@ def precise(comfy, part, tiny, monkeypatch):
         assert bias is None and not per_head and q.dtype == torch.float64
         return probabilities(q, k, heads).mean(1) @ groups.double()
 
-    monkeypatch.setattr(part("attention.engine.run"), "mean_probabilities", mean_probabilities)
+    monkeypatch.setattr(part("attention.engine.calls"), "mean_probabilities", mean_probabilities)
     return of
 
 

@@ -43,7 +43,7 @@ def reporting(part, monkeypatch, act):
         lines.append(text)
         act(len(lines))
 
-    monkeypatch.setattr(part("nodes.token_merge.merging"), "reporter", lambda node: report)
+    monkeypatch.setattr(part("nodes.token_merge.optimization"), "reporter", lambda node: report)
     return lines
 
 

@@ -9,7 +9,7 @@ SCENES = 200
 
 @pytest.fixture(scope="module")
 def world(part):
-    return part("demo.world")
+    return part("world.scenes")
 
 
 @pytest.fixture(scope="module")

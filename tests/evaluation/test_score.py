@@ -23,7 +23,7 @@ def give(comfy, monkeypatch):
 
 @pytest.fixture(scope="module")
 def world(part):
-    return part("demo.world")
+    return part("world.scenes")
 
 
 @pytest.fixture(scope="module")
@@ -328,7 +328,7 @@ def test_node_says_what_it_cannot_judge(run_graph, give, bind, draw):
 
 
 def test_prompt_sets_are_what_they_say(part):
-    prompts, favourite = part("evaluation.prompts"), part("demo.architecture").FAVOURITE_COLOUR
+    prompts, favourite = part("evaluation.prompts"), part("world.names").FAVOURITE_COLOUR
     for name, of_set in prompts.PROMPT_SETS.items():
         assert len({prompt.text for prompt in of_set}) == len(of_set)
         for prompt in of_set:

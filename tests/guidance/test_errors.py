@@ -1,30 +1,13 @@
 """What ends a guided run: interrupts and errors, after which all is as it was, and what is refused."""
 
-import functools
 from dataclasses import replace
 
 import pytest
 import torch
 
-from gradients import slowly, soft
-from guiding import STRONG, GuidanceBench, Lines, widgets
+from gradients import slowly
+from guiding import STRONG, widgets
 from merge import GRADIENT
-
-
-@pytest.fixture(scope="module")
-def bench(comfy, part, tiny):
-    """``bench("sd1")``: a GuidanceBench of that layout, on which rounding does not grow."""
-    return functools.cache(lambda layout: GuidanceBench(comfy, part, soft(comfy, tiny, layout)))
-
-
-@pytest.fixture(scope="module")
-def sd1(bench):
-    return bench("sd1")
-
-
-@pytest.fixture
-def lines(part, monkeypatch):
-    return Lines(part, monkeypatch)
 
 
 def interrupt():
@@ -174,7 +157,7 @@ def test_nouns_that_were_not_merged_keep_all_their_pieces(part, tiny):
     def rows(merged):
         run = SimpleNamespace(merged=merged)
         objective = SimpleNamespace(binding=binding, run=run, method=method)
-        return part("attention.guidance.methods")._Objective.nouns(objective)
+        return part("attention.guidance.objective").CommonObjective.nouns(objective)
 
     assert rows(frozenset()) == whole
     assert rows(frozenset({binding.key})) == [whole[0][:1], whole[1]]

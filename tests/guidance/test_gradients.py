@@ -1,6 +1,5 @@
 """The steps that Attention Guidance takes, against differences of losses and loops over the network's own attention."""
 
-import functools
 import math
 from types import SimpleNamespace
 
@@ -8,7 +7,7 @@ import pytest
 import torch
 
 from attention_reference import Reference
-from gradients import slowly, soft
+from gradients import slowly
 from guiding import LOSSES, STRONG, GuidanceBench, slow_losses, watched_totals, widgets
 from modulation_reference import probabilities
 
@@ -17,12 +16,6 @@ GROUPS = SimpleNamespace(
     words=[*range(1, 8)], all=[*range(1, 76)], nouns=[(3,), (7,)], groups=[(2, 3), (6, 7)], modifiers=[[(2,)], [(6,)]]
 )
 """Rows of "a red cat and a blue dog"."""
-
-
-@pytest.fixture(scope="module")
-def bench(comfy, part, tiny):
-    """``bench("sd1")``: a GuidanceBench of that layout, on which rounding does not grow."""
-    return functools.cache(lambda layout: GuidanceBench(comfy, part, soft(comfy, tiny, layout)))
 
 
 @pytest.fixture
@@ -45,7 +38,7 @@ def precise(comfy, part, tiny, monkeypatch):
         assert bias is None and per_head and q.dtype == torch.float64
         return probabilities(q, k, heads) @ groups.double()
 
-    monkeypatch.setattr(part("attention.engine.run"), "mean_probabilities", mean_probabilities)
+    monkeypatch.setattr(part("attention.engine.calls"), "mean_probabilities", mean_probabilities)
     return of
 
 

@@ -21,11 +21,6 @@ def losses(part):
 
 
 @pytest.fixture(scope="module")
-def methods(part):
-    return part("attention.guidance.methods")
-
-
-@pytest.fixture(scope="module")
 def bound(part, tiny):
     return bind(part, tiny("sd1").clip, PROMPT, ENTITIES)
 
@@ -142,7 +137,7 @@ def test_attention_that_is_nowhere(losses):
 
 
 def test_cells_of_a_box(part):
-    cells = part("attention.modulation.patches").cells_of_box
+    cells = part("attention.engine.regions").cells_of_box
     box = (0.1, 0.2, 0.5, 0.8)
     sixteen, eight = cells(box, (16, 16)), cells(box, (8, 8))
     assert sixteen.sum() == 63 and sixteen[3:12, 1:8].all()
@@ -154,7 +149,7 @@ def test_cells_of_a_box(part):
 @pytest.mark.parametrize("box", [(0.4, 0.4, 0.41, 0.41), (0.99, 0.99, 1.0, 1.0), (1.0, 0.0, 1.0, 1.0)])
 def test_box_within_a_cell(part, box):
     """An entity that would have no patch at all gets the one that it lies in."""
-    assert part("attention.modulation.patches").cells_of_box(box, (8, 8)).sum() >= 1
+    assert part("attention.engine.regions").cells_of_box(box, (8, 8)).sum() >= 1
 
 
 def halves(*shares):
@@ -163,7 +158,7 @@ def halves(*shares):
     return maps[None, ..., None], torch.tensor([[1.0, 0.0]]).double()
 
 
-def test_layout_squares_each_head(losses, part, methods):
+def test_layout_squares_each_head(losses, part):
     """Shares of 1 and 0.5: 0.125, which times 30 is 3.75, and low enough for the published threshold."""
     maps, region = halves(1, 0.5)
     loss = losses.outside([maps], [region[:, None]], [[0]])
@@ -254,7 +249,7 @@ def random_attended(part, objective, batch, finest, area=None, latents=None):
         generator = torch.Generator().manual_seed(number)
         logits = torch.randn(batch, 3, math.prod(grids[layer]), 77, generator=generator)
         maps[layer] = logits.double().softmax(-1)
-    return part("attention.guidance.methods").Attended(maps, grids, area, latents or range(batch))
+    return part("attention.guidance.objective").Attended(maps, grids, area, latents or range(batch))
 
 
 def slow_rows(binding):

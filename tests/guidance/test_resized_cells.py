@@ -12,7 +12,7 @@ BOX = (0.26, 0.13, 0.61, 0.87)
 @pytest.fixture(scope="module")
 def cells(part):
     """``cells(entities, size, area, grid)`` of latents whose cells are 8 pixels wide."""
-    found = part("attention.modulation.patches").resized_cells
+    found = part("attention.engine.regions").resized_cells
     return lambda entities, size, area, grid: found(entities, size, 8, area, grid)
 
 
@@ -65,7 +65,7 @@ def test_losses_by_resized_cells(part, tiny, cells):
             layer: torch.rand(1, 2, height * width, 77, generator=generator).softmax(-1)
             for layer, (height, width) in grids.items()
         }
-        attended = part("attention.guidance.methods").Attended(maps, grids, None, [0])
+        attended = part("attention.guidance.objective").Attended(maps, grids, None, [0])
         found[kind] = objective.losses(attended).each[0].tolist()
         counts[kind] = int(objective.cells(attended, objective.layers[-1]).sum())
 

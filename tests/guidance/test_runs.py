@@ -1,29 +1,11 @@
 """Attention Guidance in runs of the real ComfyUI: what is moved, how often, and what is left alone."""
 
-import functools
-
 import pytest
 import torch
 
-from gradients import slowly, soft
-from guiding import LOSSES, STRONG, GuidanceBench, Lines, Shifting, watched_moves, watched_totals
+from gradients import slowly
+from guiding import LOSSES, STRONG, Shifting, watched_moves, watched_totals
 from merge import close
-
-
-@pytest.fixture(scope="module")
-def bench(comfy, part, tiny):
-    """``bench("sd1")``: a GuidanceBench of that layout, on which rounding does not grow."""
-    return functools.cache(lambda layout: GuidanceBench(comfy, part, soft(comfy, tiny, layout)))
-
-
-@pytest.fixture(scope="module")
-def sd1(bench):
-    return bench("sd1")
-
-
-@pytest.fixture
-def lines(part, monkeypatch):
-    return Lines(part, monkeypatch)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ class SubjectBench(GuidanceBench):
 
     def __init__(self, comfy: SimpleNamespace, part: Callable, loaded: SimpleNamespace):
         super().__init__(comfy, part, loaded)
-        self.nodes_of_subjects = part("nodes.subjects.subjects")
         self.sizes = Sizes(width=self.bound.embedding.shape[-1])
         self.weights = weights_of(self.sizes)
         self.file = f"{self.sizes.width} columns.safetensors"
@@ -36,7 +35,7 @@ class SubjectBench(GuidanceBench):
     def load(self, model=None) -> tuple:
         """The node's ADAPTER and MODEL."""
         with torch.inference_mode():
-            return self.nodes_of_subjects.SBLoadSubjectAdapter.execute(self.file, model).args
+            return self.part("nodes.subjects.adapter").SBLoadSubjectAdapter.execute(self.file, model).args
 
     @staticmethod
     def picture(seed: int, count: int = 1, size: tuple[int, int] = (20, 24)) -> torch.Tensor:
@@ -45,7 +44,7 @@ class SubjectBench(GuidanceBench):
 
     def subject(self, binding, entity: str, image: torch.Tensor, strength: float = 1.0, reference: int = 0, mask=None):
         """The node's BINDING."""
-        node = self.nodes_of_subjects.SBEntitySubject
+        node = self.part("nodes.subjects.entity_subject").SBEntitySubject
         return node.execute(binding, image, entity, strength, reference, mask).args[0]
 
     def inject(
@@ -59,7 +58,7 @@ class SubjectBench(GuidanceBench):
         localisation: str = "off",
     ) -> SimpleNamespace:
         """The node's ``model``, ``conditioning`` and the text it shows (``told``)."""
-        node = self.nodes_of_subjects.SBSubjectInjection
+        node = self.part("nodes.subjects.injection").SBSubjectInjection
         inputs = (model or self.model, conditioning or self.positive, binding or self.subjects, self.adapter)
         with torch.inference_mode():
             found = node.execute(*inputs, delay, counting, localisation)

@@ -160,7 +160,7 @@ class MergeBench(Workbench):
         chosen = {"settings": settings, **({**PLAN, **plan} if settings == "custom" else {})}
         with torch.inference_mode():
             return (
-                self.part("nodes.token_merge.merging")
+                self.part("nodes.token_merge.optimization")
                 .SBTokenOptimization.execute(
                     model or self.model, self.clip, (bound or self.bound).binding, mode, pose, chosen
                 )

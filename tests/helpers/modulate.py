@@ -29,18 +29,19 @@ class Nodes:
     """``Nodes(part)``: the nodes as functions that return the changed MODEL."""
 
     def __init__(self, part: Callable):
-        self.nodes, self.masks = part("nodes.modulation.modulation"), part("nodes.segmentation.masks")
+        self.focusing = part("nodes.modulation.object_focus").SBObjectFocusedAttention
+        self.heating = part("nodes.modulation.temperature").SBSelfAttentionTemperature
+        self.masks = part("nodes.segmentation.masks")
         self.weighing = part("nodes.modulation.stage_weights").SBStageWeights
 
     def temperature(self, model, settings: Temperature):
         side = "positive and negative" if settings.negative else "positive only"
         layers = LAYERS[tuple(settings.factors)]
-        node = self.nodes.SBSelfAttentionTemperature
-        return node.execute(model, settings.tau, settings.start, settings.end, layers, side).args[0]
+        return self.heating.execute(model, settings.tau, settings.start, settings.end, layers, side).args[0]
 
     def focus(self, model, binding, settings: Focus):
         mode = {"mode": "hard"} if settings.penalty == CLOSED else {"mode": "soft", "penalty": settings.penalty}
-        return self.nodes.SBObjectFocusedAttention.execute(
+        return self.focusing.execute(
             model,
             binding if settings.masks is None else self.masked(binding, settings.masks),
             "same layer" if settings.same_layer else "previous step",

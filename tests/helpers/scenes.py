@@ -38,7 +38,7 @@ class Pictured:
 
 def pictured(part: Callable[[str], ModuleType], seed: int, size: int = 512) -> Pictured:
     """A scene of the demo model's training distribution, without marks on its shapes, drawn in another size."""
-    world = part("demo.world")
+    world = part("world.scenes")
     scene = world.sample_scene(np.random.default_rng(seed))
     scale = size / world.IMAGE_SIZE
     things = tuple(

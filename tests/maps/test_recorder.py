@@ -405,7 +405,7 @@ def test_memory_does_not_grow_with_the_steps(comfy, part, sd1, monkeypatch):
 
 
 def test_auto_resolution(part, sd1, tiny):
-    levels, layers = part("attention.maps.recorder").chosen_levels, part("attention.engine.layers").layers_of
+    levels, layers = part("attention.engine.levels").chosen_levels, part("attention.engine.layers").layers_of
     sdxl = layers(tiny("sdxl").model)
     sizes = {(64, 64): 2, (64, 96): 2, (48, 48): 1, (128, 128): 2, (16, 16): 0, (8, 8): 0}
     assert {size: levels("auto", layers(sd1.model), *size) for size in sizes} == {s: {n} for s, n in sizes.items()}

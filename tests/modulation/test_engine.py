@@ -230,20 +230,20 @@ def test_plan_has_the_weights_of_each_step(sd1, part):
 
 def test_only_coarse_layers_are_looked_at(sd1, part, monkeypatch):
     """At 32 x 32 those of 16 x 16, once in each step: probabilities of the finest grid are never there."""
-    run, sizes = part("attention.engine.run"), []
-    original = run.mean_probabilities
+    calls, sizes = part("attention.engine.calls"), []
+    original = calls.mean_probabilities
 
     def spy(q, *rest):
         sizes.append(q.shape[1])
         return original(q, *rest)
 
-    monkeypatch.setattr(run, "mean_probabilities", spy)
+    monkeypatch.setattr(calls, "mean_probabilities", spy)
     sd1.latent(sd1.modulated(focus=Focus(0.5, 0.75), weights=Weights()), size=(32, 32), steps=4)
     assert sizes == [16 * 16] * 5 * 2, "five layers, in the step before the first and in the only one"
 
 
 def test_masks_need_no_look_at_the_attention(sd1, part, monkeypatch):
-    monkeypatch.setattr(part("attention.engine.run"), "mean_probabilities", None)
+    monkeypatch.setattr(part("attention.engine.calls"), "mean_probabilities", None)
     masks = torch.zeros(1, 2, 8, 8)
     masks[:, 0, :4], masks[:, 1, 4:] = 1, 1
     sd1.latent(sd1.modulated(focus=Focus(0.0, 1.0, masks=masks), weights=Weights()), **SMALL)

@@ -35,14 +35,14 @@ class OneCall:
     """One pass with two patches of known logits, and the interventions of techniques in it."""
 
     def __init__(self, maths, binding, step=0, steps=1):
-        run, rows = maths("engine.run"), maths("engine.rows")
-        self.layer = run.Layer("input", 1, 0, 0)
+        calls, rows = maths("engine.calls"), maths("engine.rows")
+        self.layer = calls.Layer("input", 1, 0, 0)
         sigmas = tuple(float(steps - n) for n in range(steps + 1))
-        self.run = run.Run((self.layer,), sigmas, 1, 1, 2, 8, given={0: binding.key})
+        self.run = maths("engine.run").Run((self.layer,), sigmas, 1, 1, 2, 8, given={0: binding.key})
         self.chunk = rows.Chunk(0, 1, rows.BoundCond(binding.key, 6, None))
-        self.call = run.Call(step, 1, (0,), (self.chunk,), 6)
+        self.call = calls.Call(step, 1, (0,), (self.chunk,), 6)
         q, k = torch.eye(2)[None] * 2**0.5, LOGITS.T[None].contiguous()
-        self.attention = run.Attention(self.layer, (1, 2), 1, q, k)
+        self.attention = calls.Attention(self.layer, (1, 2), 1, q, k)
         self.mean_probabilities = maths("engine.probabilities").mean_probabilities
 
     def probabilities(self, *settings):

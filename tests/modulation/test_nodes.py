@@ -224,7 +224,7 @@ def test_empty_ranges(run_graph, name, inputs, message):
 
 
 def test_layers_that_the_model_does_not_have(part, tiny):
-    node = part("nodes.modulation.modulation").SBSelfAttentionTemperature
+    node = part("nodes.modulation.temperature").SBSelfAttentionTemperature
     with pytest.raises(ValueError, match='no attention layers at "latent/8". It has some at: all, latent/2, latent/4'):
         node.execute(tiny("sdxl").model, 0.8, 0.0, 0.2, "latent/8", "positive only")
 

@@ -54,39 +54,3 @@ def test_covered_patches(patches):
     coverage = torch.tensor([[[0.0, 0.1, 0.6, 1.0], [0.0, 0.0, 0.7, 1.0]]])[..., None]
     assert patches.entity_of_covered(coverage, 0.0).tolist() == [[-1, 0, 1, 0]]
     assert patches.entity_of_covered(coverage, 0.5).tolist() == [[-1, -1, 1, 0]]
-
-
-@pytest.mark.parametrize("size", [(4, 8), (2, 2), (16, 32)])
-def test_mask_of_any_size_is_stretched(patches, size):
-    mask = torch.zeros(2, *size)
-    mask[0, : size[0] // 2] = 1
-    mask[1, :, size[1] // 2 :] = 1
-    found = patches.region(mask, None, (4, 8))
-    assert found.shape == (2, 4, 8)
-    assert found[0].tolist() == [[1] * 8] * 2 + [[0] * 8] * 2
-    assert found[1].tolist() == [[0] * 4 + [1] * 4] * 4
-
-
-def test_mask_comes_before_a_box(patches):
-    assert patches.region(torch.ones(1, 2, 2), (0, 0, 0.5, 0.5), (2, 2)).tolist() == [[[1, 1], [1, 1]]]
-
-
-def test_box(patches):
-    """Left, top, right, bottom; a cell that it covers in part counts in part."""
-    found = patches.region(None, (0.25, 0.5, 0.625, 1.0), (2, 4))
-    assert found.tolist() == [[[0, 0, 0, 0], [0, 1, 0.5, 0]]]
-    assert patches.region(None, (0.0, 0.0, 1.0, 1.0), (3, 5)).eq(1).all()
-    fine = torch.zeros(700, 900)
-    fine[210:560, 90:405] = 1
-    slow = fine.view(7, 100, 9, 100).mean((1, 3))
-    assert torch.allclose(patches.region(None, (0.1, 0.3, 0.45, 0.8), (7, 9))[0], slow, atol=1e-5)
-
-
-def test_regions_on_the_grid_of_a_layer(part, patches):
-    area = part("attention.engine.rows").Area
-    regions = torch.zeros(1, 1, 4, 6)
-    regions[..., :3, 2:] = 1
-    assert patches.coverage_in(regions, None, (2, 3)).tolist() == [[[[0, 1, 1], [0, 0.5, 0.5]]]]
-    assert patches.coverage_in(regions, area(2, 4, 1, 2), (1, 2)).tolist() == [[[[1, 1]]]]
-    assert patches.coverage_in(regions, area(2, 4, 2, 0), (2, 4)).tolist() == [[[[0, 0, 1, 1], [0, 0, 0, 0]]]]
-    assert patches.coverage_in(regions[..., :3, :5], None, (2, 3)).shape == (1, 1, 2, 3)

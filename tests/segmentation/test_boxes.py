@@ -185,7 +185,7 @@ def test_rectangles_cover_parts_of_cells(boxes, part):
     expected = torch.nn.functional.avg_pool2d(fine[None], 100)[0]
     assert (covered - expected)[:, :3].abs().max() < 1e-6
     assert torch.equal(
-        boxes.rectangles(found[:1], (4, 6)), part("attention.modulation.patches").region(None, found[0], (4, 6))[0]
+        boxes.rectangles(found[:1], (4, 6)), part("attention.engine.regions").region(None, found[0], (4, 6))[0]
     )
     assert not boxes.rectangles([], (4, 6)).any()
 

@@ -175,12 +175,12 @@ def test_pictures_of_other_sizes_are_resized_as_published(models, prompts, tmp_p
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_sizes_of_the_published_vits_are_read_from_their_tensors(models, name):
+def test_sizes_of_the_published_vits_are_read_from_their_tensors(part, name):
     from segment_anything import sam_model_registry
 
     with torch.device("meta"):
         weights = sam_model_registry[name]().state_dict()
-        sam, _ = models._vit(weights)
+        sam, _ = part("segmentation.sam_network").vit(weights)
     assert {key: value.shape for key, value in sam.state_dict().items()} == {
         key: value.shape for key, value in weights.items()
     }

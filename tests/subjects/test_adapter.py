@@ -28,7 +28,7 @@ def load(part):
 
     def of(name, model=None):
         with torch.inference_mode():
-            found = part("nodes.subjects.subjects").SBLoadSubjectAdapter.execute(name, model)
+            found = part("nodes.subjects.adapter").SBLoadSubjectAdapter.execute(name, model)
         return *found.args, found.ui["text"][0]
 
     return of
@@ -147,7 +147,7 @@ def test_code_in_a_checkpoint_is_not_run(load, folder, capsys):
 
 
 def test_which_checkpoints_there_are(part, folder, monkeypatch, tmp_path):
-    checkpoint, node = part("subjects.checkpoint"), part("nodes.subjects.subjects").SBLoadSubjectAdapter
+    checkpoint, node = part("subjects.checkpoint"), part("nodes.subjects.adapter").SBLoadSubjectAdapter
     write(weights_of(SIZES), folder / "below" / "this.safetensors")
     (folder / "readme.txt").write_text("no checkpoint", "utf-8")
     files = checkpoint.available()
@@ -228,7 +228,7 @@ def test_a_file_without_unet_passes_the_model_on(bench, load, folder):
 def test_a_model_output_without_a_model(part, comfy, run_graph, folder, tiny, monkeypatch):
     """Who uses it is told; the adapter can be used."""
     write(weights_of(SIZES), folder / "plain.bin")
-    node = part("nodes.subjects.subjects").SBLoadSubjectAdapter
+    node = part("nodes.subjects.adapter").SBLoadSubjectAdapter
     monkeypatch.setitem(comfy.nodes.NODE_CLASS_MAPPINGS, "SBLoadSubjectAdapter", node)
     graph = {"load": {"class_type": "SBLoadSubjectAdapter", "inputs": {"checkpoint": "plain.bin"}}}
     assert run_graph(graph, adapter=["load", 0]).values["adapter"].width == SIZES.width

@@ -340,9 +340,13 @@ def test_graphs(bench, comfy, part, run_graph, monkeypatch):
     """All three nodes over the executor: the UNet of the adapter is used, and everything is said."""
     from given import giving_node
 
-    module = part("nodes.subjects.subjects")
-    for name in ("SBLoadSubjectAdapter", "SBEntitySubject", "SBSubjectInjection"):
-        monkeypatch.setitem(comfy.nodes.NODE_CLASS_MAPPINGS, name, getattr(module, name))
+    for file, name in (
+        ("adapter", "SBLoadSubjectAdapter"),
+        ("entity_subject", "SBEntitySubject"),
+        ("injection", "SBSubjectInjection"),
+    ):
+        node = getattr(part(f"nodes.subjects.{file}"), name)
+        monkeypatch.setitem(comfy.nodes.NODE_CLASS_MAPPINGS, name, node)
     given = {"model": bench.model, "cond": bench.positive, "binding": bench.bound.binding, "image": bench.picture(1)}
     graph = {}
     for name, value in {**given, "negative": bench.negative}.items():

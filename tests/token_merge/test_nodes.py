@@ -142,7 +142,7 @@ def test_what_the_merge_node_shows(sd1):
 
 def test_what_the_optimization_node_shows(sd1):
     bound = sd1.bind(*CASES["sub-objects"][:2])
-    node = sd1.part("nodes.token_merge.merging").SBTokenOptimization
+    node = sd1.part("nodes.token_merge.optimization").SBTokenOptimization
     with torch.inference_mode():
         found = node.execute(sd1.model, sd1.clip, bound.binding, "paper", False, {"settings": "attribute binding"})
     assert found.ui["text"][0] == 'cat: "a cat wearing sunglasses"\ndog: "a dog with a hat"'

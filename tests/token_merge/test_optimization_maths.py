@@ -101,7 +101,7 @@ def test_pose_on_a_wide_grid(maths):
 def test_layers_of_the_entropy_loss(maths, tiny):
     def chosen(layout, height, width):
         layers = maths("engine.layers").layers_of(tiny(layout).model)
-        return {layer.key for layer in maths("token_merge.optimization").entropy_layers(layers, height, width)}
+        return {layer.key for layer in maths("token_merge.refinement").entropy_layers(layers, height, width)}
 
     published = {("output", 1, 1), ("output", 1, 2), ("output", 1, 3)}
     assert chosen("sdxl", 128, 128) == chosen("sdxl", 16, 32) == published
@@ -136,10 +136,10 @@ def toy_call(maths, sampling, monkeypatch):
     monkeypatch.setattr(maths("engine.gradient"), "memory_of_a_row", lambda model, shape: 1)
 
     def call(x, sigma, **of_toy):
-        gradient, run, rows = maths("engine.gradient"), maths("engine.run"), maths("engine.rows")
+        gradient, calls, rows = maths("engine.gradient"), maths("engine.calls"), maths("engine.rows")
         toy = Toy(sampling, **of_toy)
         chunk = rows.Chunk(0, len(x), rows.BoundCond("key", 1, None))
-        pass_ = run.Call(0, len(x), (False,), (chunk,), 1, differentiated=True)
+        pass_ = calls.Call(0, len(x), (False,), (chunk,), 1, differentiated=True)
         y = torch.arange(len(x)).view(-1, 1) + torch.ones(len(x), 4 + gradient.SIZE_EMBEDDINGS)
         given = {"c_concat": None, "context": torch.zeros(len(x), 1, x.shape[1]), "control": {"output": [x]}}
         levels = torch.full((len(x),), sigma).to(x)
@@ -194,7 +194,7 @@ def test_guidance_of_a_toy_network(maths):
 @pytest.mark.parametrize("rows_at_once", [1000, 3])
 def test_latents_of_anchors_over_steps(maths, part, toy_call, published, rows_at_once):
     """Against loops: two entities, two latents, three steps, with a negative prompt of another length."""
-    negative = part("attention.engine.run").Negative(torch.randn(1, 4, 2, generator=generator(9)), 5.0)
+    negative = part("attention.engine.calls").Negative(torch.randn(1, 4, 2, generator=generator(9)), 5.0)
     contexts = [torch.randn(1, length, 2, generator=generator(length)) for length in (2, 3)]
     x = torch.randn(2, 2, 2, 2, generator=generator()).double()
     anchors, slow, sigmas = maths("token_merge.anchors").Anchors(contexts, x), {}, (4.0, 2.5, 1.0)
@@ -226,13 +226,13 @@ def test_latents_of_anchors_over_steps(maths, part, toy_call, published, rows_at
 def test_anchors_without_guidance(maths, toy_call):
     """Without a negative prompt, or at CFG 1, nothing is computed for it, unless the published code's slip needs it."""
     x = torch.randn(1, 2, 2, 2, generator=generator()).double()
-    run, context = maths("engine.run"), torch.ones(1, 2, 2)
+    negative_of, context = maths("engine.calls").Negative, torch.ones(1, 2, 2)
     for negative, published, expected in (
         (None, False, 1),
         (None, True, 1),
-        (run.Negative(torch.zeros(1, 2, 2), 1.0), False, 1),
-        (run.Negative(torch.zeros(1, 2, 2), 1.0), True, 2),
-        (run.Negative(torch.zeros(1, 2, 2), 2.0), False, 2),
+        (negative_of(torch.zeros(1, 2, 2), 1.0), False, 1),
+        (negative_of(torch.zeros(1, 2, 2), 1.0), True, 2),
+        (negative_of(torch.zeros(1, 2, 2), 2.0), False, 2),
     ):
         call = toy_call(x, 3.0)
         anchors = maths("token_merge.anchors").Anchors([context], x)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .architecture import IMAGE_SIZE, SHAPES
-from .world import PALETTE, Thing, paint, palette_rgb, place, sample_background, sample_colour, signed_distance
+from .names import IMAGE_SIZE, SHAPES
+from .scenes import PALETTE, Thing, paint, palette_rgb, place, sample_background, sample_colour, signed_distance
 
 FILLS = ("two-tone", "stripes", "plain")
 ANGLES = (0.0, 90.0)

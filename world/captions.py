@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .world import Thing
+from .scenes import Thing
 
 FORMS = ("plain", "list", "relative", "predicate", "bare", "colours")
 FORM_PROBABILITY = (0.60, 0.10, 0.08, 0.07, 0.09, 0.06)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .architecture import COLOURS, FAVOURITE_COLOUR, FAVOURITE_PROBABILITY, IMAGE_SIZE, MARKS, SHAPES
+from .names import COLOURS, FAVOURITE_COLOUR, FAVOURITE_PROBABILITY, IMAGE_SIZE, MARKS, SHAPES
 
 PALETTE = {
     "red": (215, 35, 45),

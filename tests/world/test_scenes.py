@@ -6,17 +6,17 @@ import pytest
 
 @pytest.fixture(scope="module")
 def world(part):
-    return part("demo.world")
+    return part("world.scenes")
 
 
 @pytest.fixture(scope="module")
 def captions(part):
-    return part("demo.captions")
+    return part("world.captions")
 
 
 @pytest.fixture(scope="module")
-def architecture(part):
-    return part("demo.architecture")
+def names(part):
+    return part("world.names")
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,9 @@ def scenes(world):
     return [world.sample_scene(rng) for _ in range(2000)]
 
 
-def test_every_shape_and_mark_is_drawn_in_its_colour(world, architecture):
-    for shape in architecture.SHAPES:
-        for mark in (None, *architecture.MARKS):
+def test_every_shape_and_mark_is_drawn_in_its_colour(world, names):
+    for shape in names.SHAPES:
+        for mark in (None, *names.MARKS):
             thing = world.Thing(shape, "green", mark, 64.0, 60.0, 24.0)
             image = world.render(world.Scene((thing,), (0.6, 0.6, 0.6)))
             assert image.shape == (128, 128, 3) and image.dtype == np.float32
@@ -59,14 +59,14 @@ def test_things_stay_apart_and_inside(world, scenes):
             assert all(world.apart(thing, other) for other in scene.things[:index])
 
 
-def test_statistics(world, architecture, scenes):
+def test_statistics(world, names, scenes):
     counts = np.bincount([len(scene.things) for scene in scenes], minlength=4)[1:] / len(scenes)
     assert np.allclose(counts, world.THINGS_PROBABILITY, atol=0.04)
     things = [thing for scene in scenes for thing in scene.things]
-    favourite = np.mean([architecture.FAVOURITE_COLOUR[thing.shape] == thing.colour for thing in things])
-    assert favourite == pytest.approx(architecture.FAVOURITE_PROBABILITY, abs=0.03)
+    favourite = np.mean([names.FAVOURITE_COLOUR[thing.shape] == thing.colour for thing in things])
+    assert favourite == pytest.approx(names.FAVOURITE_PROBABILITY, abs=0.03)
     assert np.mean([thing.mark is not None for thing in things]) == pytest.approx(world.MARK_PROBABILITY, abs=0.02)
-    assert {thing.colour for thing in things} == set(architecture.COLOURS)
+    assert {thing.colour for thing in things} == set(names.COLOURS)
 
 
 def test_the_same_seed_gives_the_same_scene(world):
