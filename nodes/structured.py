@@ -8,8 +8,8 @@ from ..attention.token_merge.composite import columns_of
 from ..parsing.noun_spans import noun_spans, phrase_tokens
 from ..parsing.syntax import plain
 from ..parsing.tokens import align
-from .inputs import binding_input, model_input, model_output, range_inputs
-from .parsing.prompt import encode, tokenized_for
+from .shared.encoding import encode, tokenized_for
+from .shared.inputs import binding_input, model_input, model_output, range_inputs
 
 
 class SBStructuredConditioning(io.ComfyNode):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -187,12 +186,6 @@ def test_files_name_no_machine_and_no_package_index():
         if path != Path(__file__):
             for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
                 assert not machine.search(line), f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}"
-
-
-def test_source_files_are_small():
-    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in project_files(".py", ".js")}
-    assert {str(path): length for path, length in lengths.items() if length > 500} == {}
-    assert statistics.median(lengths.values()) <= 200
 
 
 def test_the_linter_finds_nothing():

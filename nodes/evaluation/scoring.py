@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io, ui
 
-from ..wires import Binding
+from ..shared.wires import Binding
 
 
 class SBScoreBinding(io.ComfyNode):

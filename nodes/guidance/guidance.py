@@ -10,8 +10,8 @@ from ...attention.guidance.guidance import GuidanceSettings
 from ...attention.guidance.layout import Layout
 from ...attention.guidance.syngen import SynGen
 from ...attention.guidance.token_and_pixel import TokenAndPixel
-from ..inputs import binding_input, model_input, model_output, one_of, range_inputs
-from ..progress import reporter
+from ..shared.inputs import binding_input, model_input, model_output, one_of, range_inputs
+from ..shared.progress import reporter
 
 CATEGORY = "semantic binding/guidance"
 ALIASES = [

@@ -4,7 +4,7 @@ from comfy_api.latest import io, ui
 
 from ...attention.maps import files
 from ...attention.maps.recording import AttentionMaps
-from .. import wires
+from ..shared import wires
 
 
 class SBSaveAttention(io.ComfyNode):

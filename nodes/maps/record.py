@@ -7,7 +7,7 @@ from ...attention.engine.sampling import with_technique
 from ...attention.maps.recorder import RecorderSettings
 from ...attention.maps.recording import AttentionMaps
 from ...attention.maps.targets import WHAT, targets_of
-from .. import wires
+from ..shared import wires
 
 AGGREGATIONS = ("mean over steps", "keep steps")
 

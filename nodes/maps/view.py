@@ -5,7 +5,7 @@ from comfy_api.latest import io, ui
 from ...attention.maps.colours import ARCS
 from ...attention.maps.heatmaps import NORMALISATIONS, masks_of
 from ...attention.maps.pictures import LAYOUTS, Style, overlays
-from .. import wires
+from ..shared import wires
 
 
 class SBPreviewAttention(io.ComfyNode):

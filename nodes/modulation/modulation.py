@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ...attention.engine.sampling import with_technique
 from ...attention.modulation.presets import PRESETS, techniques
-from ..inputs import MODULATION, MODULATION_ALIASES, binding_input, model_input, model_output
+from ..shared.inputs import MODULATION, MODULATION_ALIASES, binding_input, model_input, model_output
 from .stage_weights import drawing, reporter, sampled
 
 

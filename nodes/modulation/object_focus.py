@@ -4,7 +4,15 @@ from comfy_api.latest import io
 
 from ...attention.engine.sampling import with_technique
 from ...attention.modulation.object_focus import CLOSED, SCORES, FocusSettings
-from ..inputs import MODULATION, MODULATION_ALIASES, binding_input, model_input, model_output, one_of, range_inputs
+from ..shared.inputs import (
+    MODULATION,
+    MODULATION_ALIASES,
+    binding_input,
+    model_input,
+    model_output,
+    one_of,
+    range_inputs,
+)
 
 PREVIOUS_STEP, SAME_LAYER = "previous step", "same layer"
 SEES_ALL, SEES_NO_ENTITY = "sees everything", "sees no entity"

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ...attention.engine.sampling import techniques_on, with_technique
 from ...attention.modulation.stage_weights import Shape, StagePlan, WeightSettings, has_focus
-from ..inputs import MODULATION, MODULATION_ALIASES, binding_input, model_input, model_output, one_of
+from ..shared.inputs import MODULATION, MODULATION_ALIASES, binding_input, model_input, model_output, one_of
 
 SHAPES = ["linear", "cosine", "step", "drawn"]
 WEIGHT_1, AS_WORDS = "weight 1", "as the other words"

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ...attention.engine.sampling import with_technique
 from ...attention.modulation.temperature import LEVELS, TemperatureSettings
-from ..inputs import MODULATION, MODULATION_ALIASES, model_input, model_output, range_inputs
+from ..shared.inputs import MODULATION, MODULATION_ALIASES, model_input, model_output, range_inputs
 
 BOTH, POSITIVE = "positive and negative", "positive only"
 

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ...parsing.binding import Entity
 from ...segmentation.entity_masks import EMPTY, NOT_FOUND, OVERLAPS, SMALLER, coverage
-from .. import wires
+from ..shared import wires
 
 CATEGORY = "semantic binding/masks"
 MANY_PICTURES = 4

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ...segmentation.attention_masks import HIGHEST, METHODS, Cutting, entity_maps, masks_of
 from ...segmentation.entity_masks import check_found, flat, missing, sought, with_masks, without_overlaps
-from .. import wires
+from ..shared import wires
 from .mask_inputs import (
     CATEGORY,
     binding_input,

@@ -9,7 +9,7 @@ from ...segmentation import sam, sam_files
 from ...segmentation.boxes import Assigned, frames_of, have_labels, of_entities
 from ...segmentation.entity_masks import check_found, flat, missing, sought, with_masks, without_overlaps
 from ...segmentation.prompts import POINTS_EXAMPLE, all_prompts, read_points
-from .. import wires
+from ..shared import wires
 from .mask_inputs import (
     CATEGORY,
     binding_input,

@@ -6,7 +6,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ...subjects import checkpoint as files
 from ...subjects.adapter import build
 from ...subjects.unet import family, with_unet
-from .. import wires
+from ..shared import wires
 from .common import ALIASES, CATEGORY
 
 

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ...subjects.preprocess import references
 from ...subjects.subject import Subject
-from .. import wires
+from ..shared import wires
 from .common import ALIASES, CATEGORY, pictures_of
 
 

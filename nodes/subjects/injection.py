@@ -8,8 +8,8 @@ from ...attention.engine.marks import SUBJECTS_KEY
 from ...attention.engine.sampling import with_technique
 from ...attention.subjects import FREE, LOCALISATIONS, SubjectSettings, with_subjects
 from ...subjects.unet import family
-from .. import wires
-from ..inputs import binding_input, model_input, model_output, parts_of
+from ..shared import wires
+from ..shared.inputs import binding_input, model_input, model_output, parts_of
 from .common import ALIASES, CATEGORY, pictures_of
 
 COUNTINGS = PUBLISHED, CORRECTED = "published", "corrected"

@@ -2,7 +2,7 @@
 
 from ...parsing.syntax import plain
 from ...parsing.tokens import align
-from ..parsing.prompt import encode, tokenized_for
+from ..shared.encoding import encode, tokenized_for
 
 CATEGORY = "semantic binding/token merge"
 ALIASES = ["tome", "token merging", "semantic binding", "attribute binding", "object binding", "color bleed"]

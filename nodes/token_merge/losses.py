@@ -5,7 +5,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...attention.token_merge.loss_history import LossHistory
 from ...attention.token_merge.loss_plot import plot
-from .. import wires
+from ..shared import wires
 
 
 class SBPreviewTokenLosses(io.ComfyNode):

@@ -8,7 +8,7 @@ from ...attention.token_merge.end_tokens import end_rows
 from ...attention.token_merge.merging import MergeSettings
 from ...parsing.binding import MERGED_KEY
 from ...parsing.simplified import simplified_prompt
-from ..inputs import binding_input, model_input, model_output, not_of_binding, one_of, parts_of
+from ..shared.inputs import binding_input, model_input, model_output, not_of_binding, one_of, parts_of
 from .common import ALIASES, CATEGORY, encoded
 
 SUBSTITUTED, KEPT = "substituted", "kept"

@@ -10,9 +10,9 @@ from ...attention.token_merge.composite import composites_of
 from ...attention.token_merge.loss_history import TokenLosses
 from ...attention.token_merge.optimization import OptimizationSettings, Plan
 from ...attention.token_merge.presets import ATTRIBUTE_BINDING, PLANS
-from .. import wires
-from ..inputs import binding_input, model_input, model_output, one_of
-from ..progress import reporter
+from ..shared import wires
+from ..shared.inputs import binding_input, model_input, model_output, one_of
+from ..shared.progress import reporter
 from .common import ALIASES, CATEGORY, encoded
 
 PAPER, PUBLISHED = "paper", "published code"

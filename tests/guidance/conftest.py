@@ -4,8 +4,12 @@ import functools
 
 import pytest
 
+from attention_reference import bind
 from gradients import soft
 from guiding import GuidanceBench, Lines
+
+PROMPT, ENTITIES = "a multi-colored zorblax and a blue dog", "zorblax: multi-colored | dog: blue"
+"""With words of several tokens."""
 
 
 @pytest.fixture(scope="package")
@@ -22,3 +26,8 @@ def sd1(bench):
 @pytest.fixture
 def lines(part, monkeypatch):
     return Lines(part, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def bound(part, tiny):
+    return bind(part, tiny("sd1").clip, PROMPT, ENTITIES)

@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..attention.engine.roles import check_rows
-from ..parsing.binding import CONDITIONING_KEY
+from ...attention.engine.roles import check_rows
+from ...parsing.binding import CONDITIONING_KEY
 from . import wires
 
 MODULATION = "semantic binding/attention modulation"

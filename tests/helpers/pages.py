@@ -1,0 +1,72 @@
+"""Workflows on a page of the frontend."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from browser import Frontend
+from clone import ROOT
+
+RENDERERS = pytest.mark.parametrize("vue_nodes", [False, True], ids=["canvas", "nodes 2.0"])
+PAIR = "Bind a prompt"
+BYPASSED = 4
+INNER_PANEL = """() => app.rootGraph.nodes.find(node => node.subgraph).subgraph.nodes[0].widgets
+    .find(widget => widget.name === "semantic_binding_panel").element"""
+
+
+WORKFLOWS = ROOT / "workflows"
+
+
+def workflow(name: str) -> dict:
+    return json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
+
+
+def node_of(graph: dict, kind: str) -> dict:
+    return next(node for node in graph["nodes"] if node["type"] == kind)
+
+
+def only(graph: dict, *kinds: str) -> dict:
+    """The graph without its other nodes."""
+    graph = copy.deepcopy(graph)
+    graph["nodes"] = [node for node in graph["nodes"] if node["type"] in kinds]
+    kept = {node["id"] for node in graph["nodes"]}
+    graph["links"] = [link for link in graph["links"] if {link[1], link[3]} <= kept]
+    present = {link[0] for link in graph["links"]}
+    for node in graph["nodes"]:
+        for slot in node.get("outputs", ()):
+            slot["links"] = [link for link in slot.get("links") or () if link in present]
+        for slot in node.get("inputs", ()):
+            slot["link"] = slot["link"] if slot["link"] in present else None
+    return graph
+
+
+def prompt_alone(text: str) -> tuple[dict, int]:
+    """A graph of Bind Prompt and its CLIP, and the number of Bind Prompt."""
+    graph = only(workflow(PAIR), "SBLoadDemoModel", "SBBindPrompt")
+    node = node_of(graph, "SBBindPrompt")
+    node["widgets_values"][0] = text
+    return graph, node["id"]
+
+
+def values(graph: dict) -> dict:
+    return {node["id"]: node.get("widgets_values") or [] for node in graph["nodes"]}
+
+
+def short_run(name: str, seed: int, steps: int = 3) -> dict:
+    """A shipped workflow for one picture in a few steps; the seed keeps ComfyUI from taking it from its cache."""
+    graph = workflow(name)
+    for node in graph["nodes"]:
+        match node["type"]:
+            case "EmptyLatentImage":
+                node["widgets_values"][2] = 1
+            case "KSampler":
+                node["widgets_values"][0], node["widgets_values"][2] = seed, steps
+    return graph
+
+
+def sent(page: Frontend, kind: str) -> dict:
+    """What the open workflow sends to the server as inputs of its node of a kind."""
+    return next(node["inputs"] for node in page.prompt().values() if node["class_type"] == kind)
