@@ -1,0 +1,1 @@
+"""Nodes of `evaluation`: the score of a picture of the demo model."""

@@ -1,0 +1,1 @@
+"""Nodes of `attention/maps`: recording, viewing, saving and loading."""

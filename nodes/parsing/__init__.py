@@ -1,0 +1,1 @@
+"""Nodes of `parsing`: where a graph begins."""

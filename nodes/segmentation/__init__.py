@@ -1,0 +1,1 @@
+"""Nodes of `segmentation`: masks of entities, made, assigned and shown."""

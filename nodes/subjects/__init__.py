@@ -1,0 +1,1 @@
+"""Nodes of `subjects` and `attention/subjects.py`, one a file."""

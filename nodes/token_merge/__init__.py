@@ -1,0 +1,1 @@
+"""Nodes of `attention/token_merge`, one a file."""
