@@ -15,8 +15,6 @@ from modulation_reference import Focus, close
 from structuring import COPIES, StructuredBench
 
 LAYOUTS = ["sd1", pytest.param("sd2", marks=pytest.mark.slow), "sdxl"]
-
-
 BY_HAND = [
     ("a red car and a white sheep", "car: red | sheep: white", ["a red car", "a white sheep"]),
     (
@@ -38,8 +36,6 @@ BY_HAND = [
     ("a teddy bear and a cat", "teddy bear | cat", []),
     ("two cats", "cats", []),
 ]
-
-
 PARSED = [
     ("a red car and a white sheep", ["a red car", "a white sheep"]),
     ("a teddy bear and a wooden chair", ["a wooden chair"]),

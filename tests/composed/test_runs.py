@@ -10,11 +10,7 @@ from modulate import PROMPT
 from modulation_reference import Focus
 
 BOTH = [(CAT, 1.0), (DOG, 1.0)]
-
-
 SLOW = pytest.mark.slow
-
-
 SMALL = {"batch": 2, "size": (8, 8)}
 
 

@@ -14,8 +14,6 @@ pytestmark = pytest.mark.slow
 
 
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-
-
 MERGED = "Attribute binding with token merge"
 
 

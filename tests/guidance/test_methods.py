@@ -15,14 +15,8 @@ def keys(layers):
 
 
 SIXTEEN = {("input", 7, 0), ("input", 8, 0), ("output", 3, 0), ("output", 4, 0), ("output", 5, 0)}
-
-
 DECODER = {("output", number, 0) for number in range(3, 12)}
-
-
 MIDDLE = {("middle", 0, 0)}
-
-
 OF_TOME = {("output", 1, 1), ("output", 1, 2), ("output", 1, 3)}
 
 

@@ -2,6 +2,9 @@
 
 from attention_reference import Reference, bind, encode, record, sample
 
+PROMPT, ENTITIES = "a red cat and a blue dog", "cat: red | dog: blue"
+TOLERANCE = 1e-4
+
 
 def stock_nodes():
     from comfy_extras.nodes_freelunch import FreeU_V2
@@ -15,12 +18,6 @@ def stock_nodes():
         "FreeU": lambda model: FreeU_V2.execute(model, 1.1, 1.2, 0.9, 0.2),
         "NAG": lambda model: NAGuidance.execute(model, 3.0, 0.5, 2.0),
     }
-
-
-PROMPT, ENTITIES = "a red cat and a blue dog", "cat: red | dog: blue"
-
-
-TOLERANCE = 1e-4
 
 
 def prepared(tiny, part, layout):

@@ -10,11 +10,7 @@ import torch
 
 SIZE = 128
 """Pixels of the square that the small models see."""
-
-
 SMALL = {"img_size": SIZE, "embed_dim": 32, "depth": 3, "num_heads": 2, "window_size": 3, "global_attn_indexes": [1]}
-
-
 HIERA = {
     "model_type": "sam2_hiera_det_model",
     "hidden_size": 8,

@@ -14,8 +14,6 @@ PUBLISHED = {
     "vit_l": {"heads": 16, "blocks": 24, "whole": {5, 11, 17, 23}},
     "vit_h": {"heads": 16, "blocks": 32, "whole": {7, 15, 23, 31}},
 }
-
-
 MOBILE_SAM_FEATURES = [-0.002363, 0.106936, -0.007174, -0.027639, -0.14216]
 
 
