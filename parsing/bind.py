@@ -42,11 +42,6 @@ def bind(
         pipeline = load_parser()
         parser = models.label(pipeline)
         found, notes = find_entities(pipeline, prompt, Excluded.parse(excluded))
-        if not found:
-            notes.append(
-                "the prompt has no noun that could be an entity, so nothing will be bound. Name the entities by hand, "
-                f'in "entities", for example: {models.MANUAL_EXAMPLE}'
-            )
     return Binding(
         uuid4().hex, prompt.prompt, prompt.text, found, encoders, parser, (*notes, *_token_notes(prompt, encoders))
     )

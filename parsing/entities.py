@@ -7,16 +7,30 @@ possessives are found.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
+from . import manual, other_syntax, picture_tags
+from .absence import absent_phrases
 from .binding import Entity, Phrase, Span, SubObject, with_unique_names
+from .clauses import COPULAS
 from .excluded import Excluded
+from .kinds import Kinds
+from .language import is_english
+from .lexicon import DESCRIBING
+from .models import MANUAL_EXAMPLE
 from .phrases import NounPhrase, noun_phrases
-from .relations import COPULAS, Relations
+from .relations import Relations
+from .repairs import repaired
 from .syntax import PlainPrompt
 from .tagging import Word, tag
+
+BY_HAND = f'Name the entities by hand, in "entities", for example: {MANUAL_EXAMPLE}'
+NOT_ENGLISH = f"the parser reads English, and this prompt seems to be in another language. Nothing is bound. {BY_HAND}"
+NOTHING = f"the prompt has no noun that could be an entity, so nothing will be bound. {BY_HAND}"
+
+PHOTOGRAPHIC = {"black", "white", "sepia"}
 
 
 def find_entities(pipeline: Any, prompt: PlainPrompt, excluded: Excluded) -> tuple[tuple[Entity, ...], list[str]]:
@@ -27,23 +41,49 @@ def find_entities(pipeline: Any, prompt: PlainPrompt, excluded: Excluded) -> tup
         prompt: spans of the result refer to its ``text``.
         excluded: nouns that become no entities; what they own does.
     """
-    words = tag(pipeline, prompt)
+    text, notes = other_syntax.masked(prompt.text)
+    if not is_english(text):
+        return (), [*notes, NOT_ENGLISH]
+    text, said_of_picture = picture_tags.masked(text)
+    if said_of_picture:
+        notes.append(f"said of the picture, not of a thing in it: {', '.join(said_of_picture)}.")
+    words = repaired(tag(pipeline, prompt, text))
     phrases = noun_phrases(words)
-    left_out = {n for n, phrase in enumerate(phrases) if _is_excluded(words, phrase, prompt.text, excluded)}
-    relations = Relations(words, phrases, left_out)
-    lone = {n for n in range(len(phrases)) if n not in left_out and _is_lone_embedding(words, n, relations, prompt)}
+    kinds = Kinds(words, phrases)
+    absent = absent_phrases(words, phrases)
+    seen = [n for n in range(len(phrases)) if n not in absent]
+    left_out = {n for n in seen if _is_excluded(words, phrases[n], prompt.text, excluded)}
+    unshown = {n for n in seen if n not in left_out and _is_unshown(words, phrases[n], n, kinds)}
+    relations = Relations(words, phrases, left_out | unshown | absent, kinds)
+    aside = left_out | unshown | absent | relations.absorbed | relations.undrawn
+    lone = {n for n in range(len(phrases)) if n not in aside and _is_lone_embedding(words, n, relations, prompt)}
     builder = _Builder(words, phrases, relations, prompt.text)
-    entities = [
-        builder.entity(n)
-        for n in range(len(phrases))
-        if n not in left_out | lone | relations.absorbed and relations.owner(n) is None
-    ]
-    notes = []
-    if left_out:
-        notes.append(f"left out, as nouns on the list of excluded ones: {builder.names(left_out)}.")
-    if lone:
-        notes.append(f"no entity, as nothing is said of it: {builder.names(lone)}.")
-    return with_unique_names(entities), notes
+    entities = with_unique_names(
+        builder.entity(n) for n in range(len(phrases)) if n not in aside | lone and not relations.owner(n)
+    )
+    notes += _left_out_notes(
+        builder.names,
+        {
+            "left out, as nouns on the list of excluded ones": left_out,
+            "left out, as times, states or qualities": unshown,
+            "no entity, as the prompt says it is not there": absent,
+            "no entity, as only named as the owner": relations.undrawn,
+            "no entity, as nothing is said of it": lone,
+        },
+    )
+    if absent:
+        notes.append("models often draw what the prompt says is not there. A negative prompt is surer.")
+    notes += [builder.question(n, owner) for n, owner in relations.doubtful.items()]
+    if relations.doubtful:
+        by_hand = manual.write_entities(entities, prompt.text)
+        notes.append(f'to correct what was read, change this and write it into "entities": {by_hand}')
+    if not entities:
+        notes.append(NOTHING)
+    return entities, notes
+
+
+def _left_out_notes(names: Callable[[set[int]], str], reasons: dict[str, set[int]]) -> list[str]:
+    return [f"{reason}: {names(numbers)}." for reason, numbers in reasons.items() if numbers]
 
 
 def _is_excluded(words: list[Word], phrase: NounPhrase, text: str, excluded: Excluded) -> bool:
@@ -51,11 +91,29 @@ def _is_excluded(words: list[Word], phrase: NounPhrase, text: str, excluded: Exc
     before = words[phrase.start - 1] if phrase.start else None
     after = words[phrase.end] if phrase.end < len(words) else None
     forms = {head.lower, head.lemma, _text(words, phrase.noun, text).lower()}
-    if forms & excluded.always or (after and after.lower == "of" and forms & excluded.before_of):
-        return True
+    of = after is not None and after.lower == "of"
     placed = before is not None and before.kind == "preposition" and before.lower != "of"
+    looks = _looks(words, phrase)
+    thing = phrase.determined and looks & DESCRIBING and not looks & PHOTOGRAPHIC and not of and not placed
+    if (forms & excluded.always and not thing) or (of and forms & excluded.before_of):
+        return True
     described = phrase.attributes or (after and after.lemma in COPULAS)
-    return bool(forms & excluded.background) and (placed or not described)
+    scene = after is not None and after.lower == "with"
+    return bool(forms & excluded.background) and (placed or scene or not described)
+
+
+def _looks(words: list[Word], phrase: NounPhrase) -> set[str]:
+    """The words of its attributes, "diamond-shaped" as two."""
+    return {part for attribute in phrase.attributes for i in attribute for part in words[i].lower.split("-")}
+
+
+def _is_unshown(words: list[Word], phrase: NounPhrase, n: int, kinds: Kinds) -> bool:
+    """Whether it is a time or a quality, named after a preposition or without an article: "at dawn", "pure joy"."""
+    before = words[phrase.start - 1] if phrase.start else None
+    placed = before is not None and before.kind == "preposition" and before.lower != "of"
+    looks = _looks(words, phrase)
+    unshown = kinds.is_time(n) or (kinds.is_quality(n) and not looks & DESCRIBING)
+    return unshown and (placed or not phrase.determined)
 
 
 def _is_lone_embedding(words: list[Word], n: int, relations: Relations, prompt: PlainPrompt) -> bool:
@@ -79,7 +137,7 @@ class _Builder:
         phrase = self.phrases[n]
         noun = self._phrase(phrase.noun)
         said = (*phrase.attributes, *self.relations.predicates.get(n, ()))
-        owned = [sub for sub in self.relations.owners if self.relations.owner(sub) == n]
+        owned = [sub for sub in self.relations.owners if n in self.relations.owner(sub)]
         return Entity(
             name=noun.text.lower(),
             noun=noun,
@@ -91,9 +149,16 @@ class _Builder:
     def names(self, numbers: Iterable[int]) -> str:
         return ", ".join(_text(self.words, self.phrases[n].noun, self.text) for n in sorted(numbers))
 
+    def question(self, n: int, owner: int) -> str:
+        """The note that asks whose a sub-object is, and tells how to answer."""
+        name, noun = self.names([owner]), self.names([n])
+        if self.relations.owner(n):
+            return f'"{noun}": of the {name}? It was read so.'
+        return f'"{noun}": of the {name}? It was read as an entity of its own.'
+
     def _sub_object(self, n: int) -> SubObject:
         """Its phrase is all from "wearing" on; what is said of it elsewhere ("her hat is red") belongs to it too."""
-        whole = range(self.relations.owners[n][1], self.phrases[n].end)
+        whole = range(self.relations.owners[n].first, self.phrases[n].end)
         said = [i for attribute in self.relations.predicates.get(n, ()) for i in attribute]
         return SubObject(self._phrase((*whole, *said)), self._phrase(self.phrases[n].noun))
 

@@ -87,23 +87,52 @@ NUMBERS = {
 
 WEARING = _words("wearing wears wear wore sporting sports donning dons")
 
-HOLDING = _words("""
-    holding holds hold held carrying carries carry having has have had clutching clutches gripping grips bearing
-    bears
-""")
+OWNING = _words("having has have had bearing bears")
 
 PARTICIPLES = {
     **dict.fromkeys(("wears", "wear", "wore", "sports", "dons"), "wearing"),
     **dict.fromkeys(("has", "have", "had", "bears"), "with"),
-    **dict.fromkeys(("holds", "hold", "held", "clutches", "grips"), "holding"),
-    **dict.fromkeys(("carries", "carry"), "carrying"),
+    **dict.fromkeys(("holds", "hold", "held"), "holding"),
+    **dict.fromkeys(("carries", "carry", "carried"), "carrying"),
+    **dict.fromkeys(("clutches", "clutch", "clutched"), "clutching"),
+    **dict.fromkeys(("grips", "grip", "gripped"), "gripping"),
+    **dict.fromkeys(("grasps", "grasp", "grasped"), "grasping"),
+    **dict.fromkeys(("wields", "wield", "wielded"), "wielding"),
+    **dict.fromkeys(("brandishes", "brandish", "brandished"), "brandishing"),
+    **dict.fromkeys(("points", "point", "pointed"), "pointing"),
+    **dict.fromkeys(("raises", "raise", "raised"), "raising"),
+    **dict.fromkeys(("lifts", "lift", "lifted"), "lifting"),
+    **dict.fromkeys(("swings", "swing", "swung"), "swinging"),
+    **dict.fromkeys(("waves", "wave", "waved"), "waving"),
+    **dict.fromkeys(("aims", "aim", "aimed"), "aiming"),
+    **dict.fromkeys(("breathes", "breathe", "breathed"), "breathing"),
+    **dict.fromkeys(("spits", "spit", "spat"), "spitting"),
+    **dict.fromkeys(("smokes", "smoke", "smoked"), "smoking"),
 }
 """For finite verbs among the above, what stands in a phrase: "a dog has a collar" -> "a dog with a collar"."""
 
-HAVING = WEARING | HOLDING | {"with", "in"}
+HOLDING = (frozenset(PARTICIPLES) | frozenset(PARTICIPLES.values())) - WEARING - OWNING - {"with"}
+"""Holding, and what else is done with a thing that is in the hands, or comes out of the mouth."""
+
+HAVING = WEARING | HOLDING | OWNING | {"with", "in"}
 """What may join a noun to something it wears, holds or has."""
 
 MADE = _words("made built carved woven knitted cut")
+
+PREPOSITIONS = _words("""
+    in on at by of to from with without into onto upon over under above below beneath behind beside besides between
+    among near inside outside across around along through against toward towards past down up off about beyond next
+    atop amid underneath alongside
+""")
+
+ABSENCE = _words("without no minus lacking sans")
+"""Before a thing that is not there."""
+
+FEMALE = _words("she her hers herself")
+MALE = _words("he him his himself")
+PLURAL = _words("they them their both each all")
+PARTITIVE = _words("one other another first second third")
+"""Pronouns that stand for entities named before; partitives stand for some of those of a plural."""
 
 CLOTHES = _words("""
     hat cap helmet beanie hood crown scarf tie bowtie necklace collar coat jacket hoodie sweater jumper cardigan
@@ -111,7 +140,8 @@ CLOTHES = _words("""
     leggings suit tuxedo uniform costume armor armour cloak cape apron swimsuit bikini pajamas pyjamas glove
     gloves mitten mittens sock socks stocking stockings tights shoe shoes boot boots sneakers sandals heels
     slippers glasses sunglasses spectacles goggles mask veil bandana headband ribbon bow earring earrings ring
-    bracelet watch belt backpack outfit clothes clothing sari poncho raincoat overalls
+    bracelet watch belt backpack outfit clothes clothing sari poncho raincoat overalls eyepatch thighhighs kneehighs
+    pantyhose legwear hairband headpiece choker serafuku bodysuit zettai-ryouiki headphones tutu sash halo
 """)
 
 LIVING = _words("""
@@ -125,7 +155,18 @@ LIVING = _words("""
     duck duckling goose swan chicken hen rooster turkey owl eagle hawk crow raven parrot penguin penguins pigeon
     sparrow peacock flamingo turtle tortoise frog toad snake lizard crocodile alligator dinosaur bee butterfly
     spider ant snail octopus crab
+    ghost vampire zombie demon devil alien mermaid samurai ninja viking spirit skeleton scarecrow snowman golem goblin
+    orc troll ogre giant cyborg android superhero sorcerer sorceress
 """)
+
+BODY = _words("""
+    twintails ponytails bangs ahoge sidelocks braids hair eye eyes ear ears skin fang fangs scar scars freckles dimples
+""")
+
+MARKS = _words("spot spots stripe stripes dot dots patch patches marking markings stain stains")
+
+CAUGHT = _words("fish salmon trout tuna carp eel lobster crab shrimp prawn squid snail")
+"""Animals that belong to whoever holds them."""
 
 ARTICLES = _words("a an")
 
@@ -136,6 +177,14 @@ DETERMINERS = ARTICLES | POSSESSIVES | _words("the this that these those") | fro
 PLACES = _words("on in at over around round under across behind")
 
 CONJUNCTIONS = _words("and or but")
+
+FUNCTION_WORDS = (
+    PREPOSITIONS
+    | DETERMINERS
+    | PRONOUNS
+    | CONJUNCTIONS
+    | _words("is are was were be been being has have had as than very not there where while when for")
+)
 
 LINKS = (
     HAVING

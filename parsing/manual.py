@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 from .binding import Entity, Phrase, Span, SubObject, with_unique_names
@@ -34,6 +35,17 @@ def read_entities(description: str, text: str) -> tuple[Entity, ...]:
     if finder.missing:
         raise ValueError(f'In "entities" but not in the prompt: {"; ".join(finder.missing)}. The prompt reads: {text}')
     return with_unique_names(found)
+
+
+def write_entities(entities: Iterable[Entity], text: str) -> str:
+    """The entities in the manual syntax, for the user to change: what ``read_entities`` makes the same groups of."""
+    finder = _Finder(text)
+    entries = []
+    for entity in entities:
+        belongs = [finder.named(span) for phrase in entity.phrases[1:] for span in phrase.spans]
+        noun = finder.named(entity.noun.spans[0])
+        entries.append(f"{noun}: {', '.join(belongs)}" if belongs else noun)
+    return " | ".join(entries)
 
 
 def _split(entry: str) -> tuple[str, list[str]]:
@@ -81,6 +93,12 @@ class _Finder:
             return span in self.taken, max(span.start - end, start - span.end)
 
         return self._take(words, sorted(self._occurrences(words), key=distance))
+
+    def named(self, span: Span) -> str:
+        """The words at the span, with their number if the text has them more than once."""
+        words = self.text[slice(*span)]
+        spans = self._occurrences(words)
+        return f"{words} {spans.index(span) + 1}" if len(spans) > 1 and span in spans else words
 
     def _take(self, words: str, spans: list[Span]) -> Phrase | None:
         if not spans:

@@ -6,6 +6,7 @@ are too often wrong there ("a diamond pendant" read as a noun followed by an adj
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from .lexicon import (
@@ -21,7 +22,10 @@ from .lexicon import (
     SHADES,
     SHAPES,
 )
+from .picture_tags import SUBJECT_WORD
 from .tagging import Word
+
+LEADING_FIGURES = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,34 @@ def _phrase_at(words: list[Word], start: int) -> NounPhrase | None:
         begin += 1
     determined = begin > start
     end = _content_end(words, begin, determined)
-    end = _head_end(words, begin, end, determined)
+    after, added_end = _added(words, begin, end)
+    end = added_end if after < added_end else _head_end(words, begin, end, determined)
+    after = after if after < added_end else end
     if end == begin:
         return None
-    noun = _noun_start(words, begin, end)
-    return NounPhrase(start, end, tuple(range(noun, end)), _attributes(words, begin, noun), count, determined)
+    noun = _noun_start(words, begin, after)
+    if SUBJECT_WORD.fullmatch(words[after - 1].lower):
+        count = _number(words[after - 1]) or 1
+    attributes = (*_attributes(words, begin, noun), *_attributes(words, after, end))
+    return NounPhrase(start, end, tuple(range(noun, after)), attributes, count, determined)
+
+
+def _added(words: list[Word], begin: int, end: int) -> tuple[int, int]:
+    """Start and end of a description that is added to the noun with a weight of its own, as in "a circle (red)"; equal
+    if there is none."""
+    while end > begin and words[end - 1].kind == "adverb":
+        end -= 1
+    for at in range(begin + 1, end):
+        before, word = words[at - 1], words[at]
+        named = before.kind == "noun" or before.lower in SHAPES
+        if named and before.weight != word.weight and all(w.lower in COLORS | SHADES for w in words[at:end]):
+            return at, end
+    return end, end
 
 
 def _number(word: Word) -> int | None:
-    return int(word.lower) if word.lower.isdecimal() else NUMBERS.get(word.lower)
+    figures = LEADING_FIGURES.match(word.lower)
+    return int(figures[0]) if figures else NUMBERS.get(word.lower)
 
 
 def _noun_start(words: list[Word], begin: int, end: int) -> int:

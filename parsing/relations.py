@@ -2,155 +2,145 @@
 
 from __future__ import annotations
 
-from .lexicon import CLOTHES, COLORS, HAVING, HOLDING, LIVING, MADE, MATERIALS, WEARING
+from .antecedents import Antecedents
+from .clauses import COPULAS, Clauses, Possession
+from .kinds import Kinds
+from .lexicon import COLORS, HAVING, HOLDING, MADE, MATERIALS, NUMBERS, PARTITIVE, POSSESSIVES, WEARING
 from .phrases import NounPhrase
 from .tagging import Word
 
-COPULAS = {"be", "become", "look", "seem", "appear", "stay", "remain", "turn"}
-RELATIVE_PRONOUNS = {"that", "which", "who"}
 FINITE = ("VB", "VBD", "VBP", "VBZ")
-SKIPPED_BEFORE_VERB = ("auxiliary", "adverb", "punctuation")
 
 
-class Relations:
-    """Found once, for all noun phrases of a prompt; phrases are referred to by their index.
+class Relations(Clauses):
+    """Found once, for all noun phrases of a prompt.
 
-    ``predicates``: phrase -> attributes said of it elsewhere, as word indices. ``owners``: sub-object -> (phrase it
-    belongs to, index of the first word of "wearing a hat"). ``absorbed``: phrases that are said of another ("the car
-    is a Ferrari").
+    ``predicates``: phrase -> attributes said of it elsewhere, as word indices. ``links``: as ``owners``, with what is
+    there but lives, or is not there ("with no hat and a scarf"). ``doubtful``: phrase -> the one it was or was not
+    given to, where that is a guess.
     """
 
-    def __init__(self, words: list[Word], phrases: list[NounPhrase], excluded: set[int]):
-        self.words, self.phrases, self.excluded = words, phrases, excluded
-        self.phrase_of = {i: n for n, phrase in enumerate(phrases) for i in range(phrase.start, phrase.end)}
-        self.ending_at = {phrase.end: n for n, phrase in enumerate(phrases)}
-        self.starting_at = {phrase.start: n for n, phrase in enumerate(phrases)}
+    def __init__(self, words: list[Word], phrases: list[NounPhrase], excluded: set[int], kinds: Kinds):
+        super().__init__(words, phrases, excluded, kinds)
+        self.antecedents = Antecedents(words, phrases, kinds)
         self.predicates: dict[int, list[tuple[int, ...]]] = {}
-        self.owners: dict[int, tuple[int, int]] = {}
-        self.absorbed: set[int] = set()
+        self.links: dict[int, Possession] = {}
+        self.doubtful: dict[int, int] = {}
         for i, word in enumerate(words):
-            if i in self.phrase_of:
-                continue
-            if word.kind == "possessive":
-                self._own(self.ending_at.get(i), self.starting_at.get(i + 1), i + 1)
-            elif word.lower in HAVING - {"in"}:
-                finite = word.tag in FINITE
-                self._own(self._subject(i) if finite else self._owner(i), self._object(i), i)
-            elif word.lower == "in":
-                self._dressed(i)
-            elif word.lower == "of":
-                self._made_of(i)
-            elif word.lemma in COPULAS and word.kind in ("auxiliary", "verb"):
-                self._predicate(i)
-        for n in range(len(phrases) - 1):
-            if n in self.owners and self._continues(n):
-                self.owners[n + 1] = (self.owners[n][0], phrases[n + 1].start)
+            if i in self.starting_at:
+                self._start(self.starting_at[i])
+            elif i not in self.phrase_of:
+                self._link(i, word)
 
-    def owner(self, n: int) -> int | None:
-        """The phrase at the top of the chain of owners; None if the phrase belongs to nothing."""
-        top = n
-        while top in self.owners:
-            top = self.owners[top][0]
-        return top if top != n else None
+    def _link(self, i: int, word: Word) -> None:
+        """What a word between the noun phrases joins."""
+        if word.kind == "possessive":
+            self._possess(self.ending_at.get(i), self.starting_at.get(i + 1), i + 1)
+        elif word.lower in HAVING - {"in"}:
+            if (owned := self.object_of(i)) is not None and self._can_be_had(i, owned):
+                self._own(self._owners(i, owned), owned, i)
+        elif word.lower == "in":
+            self._dressed(i)
+        elif word.lower == "of":
+            self._made_of(i)
+        elif word.lemma in COPULAS and word.kind in ("auxiliary", "verb"):
+            self._predicate(i)
 
-    def _own(self, owner: int | None, owned: int | None, first: int) -> None:
-        """Records a possession; a living thing is no sub-object ("a man with a dog"), and an excluded noun owns
-        nothing."""
-        if owner is None or owned is None or owner >= owned or owner in self.excluded or owned in self.excluded:
+    def owner(self, n: int) -> tuple[int, ...]:
+        """The phrases at the top of the chain of owners; none if the phrase belongs to nothing."""
+        tops, found = [n], []
+        while tops:
+            top = tops.pop(0)
+            if top in self.owners:
+                tops += self.owners[top].owners
+            elif top != n:
+                found.append(top)
+        return tuple(found)
+
+    def _own(self, owners: tuple[int, ...], owned: int | None, first: int) -> None:
+        """Records a possession; a living thing is no sub-object ("a man with a dog") unless it is a dish, and an
+        excluded noun owns nothing."""
+        owners = tuple(n for n in owners if n not in self.excluded and n != owned and owned not in self.owner(n))
+        if not owners or owned is None or owned in self.owners:
             return
-        if not self._lives(owned):
-            self.owners[owned] = (owner, first)
+        self.links[owned] = Possession(owners, first)
+        if owned in self.excluded | self.absorbed:
+            return
+        held = self.words[first].lower in HOLDING and self.kinds.is_taken_in_hand(owned)
+        if self.kinds.lives(owned) and not held:
+            return
+        self.owners[owned] = Possession(owners, first)
 
-    def _is(self, n: int, nouns: frozenset[str]) -> bool:
-        head = self.words[self.phrases[n].head]
-        return head.lower in nouns or head.lemma in nouns
+    def _can_be_had(self, i: int, owned: int) -> bool:
+        """Whether the verb or preposition at ``i`` says that someone has the phrase: not in "playing with a ball", nor
+        "with a book and a pizza floating nearby"."""
+        if self.words[i].lower != "with" or self.kinds.is_body(owned) or self.kinds.is_worn(owned):
+            return True
+        if i and self.words[i - 1].lower == "," and self.followed_by_participle(owned):
+            return False
+        return not (self.kinds.is_big(owned) and any(map(self.kinds.lives, self.chain(i))))
 
-    def _lives(self, n: int) -> bool:
-        """A teddy bear does not."""
-        return self._is(n, LIVING) and len(self.phrases[n].noun) == 1
+    def _owners(self, i: int, owned: int) -> tuple[int, ...]:
+        """Whose hat it is in "... wearing a hat" and "... with a hat", for the verb or preposition at ``i``."""
+        if meant := self._meant(i):
+            return meant
+        word = self.words[i]
+        wearing = word.lower in WEARING | HOLDING or word.lower == "in"
+        bodily = wearing or self.kinds.is_body(owned) or self.kinds.is_worn(owned)
+        chain = [n for n in self.chain(i) if not (bodily and n in self.excluded)]
+        parsed = self.parsed_owner(i)
+        if word.tag in FINITE and (subject := self.subject(i)) is not None:
+            return (subject,)
+        fitting = [n for n in chain if self.kinds.fits(n, owned, wearing)]
+        if wearing:
+            fitting = [n for n in fitting if self.kinds.lives(n)] or fitting
+        if parsed in fitting:
+            return (parsed,)
+        playing = word.kind == "preposition" and self.verb_head(i) and parsed not in chain
+        if fitting and not (playing and self.words[i - 1].kind == "verb"):
+            return (fitting[0],)
+        if bodily:
+            near = [n for n in self.free_in_sentence(i) if self.kinds.fits(n, owned, wearing)]
+            alive = [n for n in near if self.kinds.lives(n)]
+            after_comma = i > 0 and self.words[i - 1].lower == ","
+            persons = [n for n in alive if self.kinds.is_person(n)] if after_comma else []
+            if near:
+                return ((persons or alive or near)[0],)
+        return () if playing or not chain else (chain[0],)
 
-    def _object(self, i: int) -> int | None:
-        while i + 1 < len(self.words) and self.words[i + 1].kind == "adverb" and i + 1 not in self.phrase_of:
-            i += 1
-        return self.starting_at.get(i + 1)
-
-    def _owner(self, i: int) -> int | None:
-        """Whose hat it is in "... wearing a hat" and "... with a hat", for the verb or preposition at ``i``.
-
-        The phrase just before it, or one that phrase hangs on ("a cat on a mat with a hat") if the dependency parse
-        says so.
-        """
-        chain = self._chain(i)
-        parsed = self._parsed_owner(i)
-        if parsed in chain or not chain:
-            return parsed
-        after_verb = self.words[i].kind == "preposition" and self._verb_head(i)
-        return None if after_verb else chain[0]
-
-    def _subject(self, i: int) -> int | None:
-        """Of what a copula or finite verb at ``i`` says something."""
-        chain = self._chain(i)
-        parsed = self._parsed_owner(i)
-        if parsed in chain:
-            return parsed
-        relative = i > 0 and self.words[i - 1].lower in RELATIVE_PRONOUNS
-        return (chain[0] if relative else chain[-1]) if chain else None
-
-    def _chain(self, i: int) -> list[int]:
-        """The phrase that ends before ``i`` (auxiliaries, relative pronouns and commas aside), then what it hangs on by
-        prepositions, nearest first."""
-        at = i
-        while at > 0 and at not in self.ending_at and self._skippable(at - 1):
+    def _meant(self, i: int) -> tuple[int, ...]:
+        """The phrases that the pronoun before the verb or preposition at ``i`` means, if there is one."""
+        at = i - 1
+        while at >= 0 and at not in self.phrase_of and self.skippable(at) and self.words[at].kind != "punctuation":
             at -= 1
-        chain = []
-        while at in self.ending_at:
-            n = self.ending_at[at]
-            chain.append(n)
-            before = self.phrases[n].start - 1
-            if before < 0 or not (self.words[before].kind == "preposition" or self.words[before].lower in HAVING):
-                break
-            at = before
-        return chain
-
-    def _skippable(self, i: int) -> bool:
-        return i not in self.phrase_of and (
-            self.words[i].kind in SKIPPED_BEFORE_VERB or self.words[i].lower in RELATIVE_PRONOUNS
-        )
-
-    def _parsed_owner(self, i: int) -> int | None:
-        """What the dependency parse says: the noun the word hangs on, or the subject of the verb that it is or hangs
-        on."""
-        head = self.words[i].head
-        if head < i and head in self.phrase_of:
-            return self.phrase_of[head]
-        for verb in (i, head):
-            for k, word in enumerate(self.words[:i]):
-                if word.head == verb and word.relation in ("nsubj", "nsubjpass") and k in self.phrase_of:
-                    return self.phrase_of[k]
-        return None
-
-    def _verb_head(self, i: int) -> bool:
-        head = self.words[self.words[i].head]
-        return head.kind == "verb" and head.lower not in HAVING
+        if at < 0 or at in self.phrase_of or not self.antecedents.is_pronoun(at):
+            return ()
+        return self.antecedents.of(at, self.free_before(at))
 
     def _dressed(self, i: int) -> None:
         """ "in a red dress" is worn; "in black" is an attribute."""
-        owned = self._object(i)
+        owned = self.object_of(i)
+        chain = self.chain(i)
         if owned is None:
-            if i + 1 < len(self.words) and self.words[i + 1].lower in COLORS and (owner := self._owner(i)) is not None:
-                self.predicates.setdefault(owner, []).append((i, i + 1))
-        elif self._is(owned, CLOTHES):
-            self._own(self._owner(i), owned, i)
-        elif self._is(owned, COLORS) and self.phrases[owned].noun == (i + 1,):
-            self._absorb(self._owner(i), owned, i)
+            if i + 1 < len(self.words) and self.words[i + 1].lower in COLORS and chain:
+                self.predicates.setdefault(chain[0], []).append((i, i + 1))
+        elif self.kinds.is_in(owned, COLORS) and self.phrases[owned].noun == (i + 1,):
+            self._absorb(chain[0] if chain else None, owned, i)
+        elif self.kinds.is_worn(owned) or self._is_cloth(owned, chain):
+            self._own(self._owners(i, owned), owned, i)
+
+    def _is_cloth(self, n: int, chain: list[int]) -> bool:
+        """Whether it is what someone is clad in: "a jockey in green silk"."""
+        material = self.kinds.is_in(n, MATERIALS) and not self.phrases[n].determined
+        return material and any(map(self.kinds.lives, chain))
 
     def _made_of(self, i: int) -> None:
         """ "made of wood" and "of gold" are attributes."""
         owned = self.starting_at.get(i + 1)
         made = i > 0 and self.words[i - 1].lower in MADE
-        if owned is None or self.phrases[owned].determined or not (made or self._is(owned, MATERIALS)):
+        if owned is None or self.phrases[owned].determined or not (made or self.kinds.is_in(owned, MATERIALS)):
             return
-        owner = self._owner(i - 1) if made else self.ending_at.get(i)
+        owner = next(iter(self.chain(i - 1)), None) if made else self.ending_at.get(i)
         self._absorb(owner, owned, i - 1 if made else i)
 
     def _absorb(self, owner: int | None, absorbed: int, first: int) -> None:
@@ -162,60 +152,130 @@ class Relations:
 
     def _predicate(self, i: int) -> None:
         """ "is red", "is painted red and white", "is a Ferrari"."""
-        subject = self._subject(i)
+        meant = self._meant(i)
+        for other in meant[1:]:
+            if said := self.predicate_words(i + 1):
+                self.predicates.setdefault(other, []).append(said)
+        subject = meant[0] if meant else self.subject(i)
         if subject is None or subject in self.excluded:
             return
         nominal = self.starting_at.get(i + 1)
         if nominal is not None:
-            if self.words[i].lemma in ("be", "become") and nominal not in self.excluded and not self._lives(nominal):
+            if (
+                self.words[i].lemma in ("be", "become")
+                and nominal not in self.excluded
+                and not self.kinds.lives(nominal)
+            ):
                 phrase = self.phrases[nominal]
                 self._absorb(subject, nominal, min(i for words in (*phrase.attributes, phrase.noun) for i in words))
             return
-        said = self._predicate_words(i + 1)
+        said = self.predicate_words(i + 1)
         if said:
             self.predicates.setdefault(subject, []).append(said)
 
-    def _predicate_words(self, at: int) -> tuple[int, ...]:
-        """Indices of the adjectives from ``at`` on, with their adverbs, without the "and" between them."""
-        said: list[int] = []
-        while at < len(self.words) and at not in self.phrase_of:
-            word, after = self.words[at], self.words[at + 1] if at + 1 < len(self.words) else None
-            closed = after is None or after.kind in ("punctuation", "conjunction")
-            leads_on = after is not None and after.kind in ("adjective", "adverb") and at + 1 not in self.phrase_of
-            if word.lower in ("not", "n't", "never"):
-                return ()
-            if word.kind == "adjective":
-                said.append(at)
-            elif word.kind == "adverb" and leads_on:
-                said.append(at)
-            elif word.tag in ("VBN", "VBD") and word.lower not in HAVING and (closed or leads_on):
-                said += [at] if closed else []
-            elif not (said and leads_on and (word.kind == "conjunction" or word.lower == ",")):
-                break
-            at += 1
-        following = self.words[at].lower if at < len(self.words) else ""
-        return () if following in ("of", "to", "than") else tuple(said)
+    def _start(self, n: int) -> None:
+        """What the phrase itself says of whose it is: "his hat", "whose shirt", "one black", the next of a series, a
+        tag."""
+        first = self.words[self.phrases[n].start]
+        if n in self.excluded or n in self.owners:
+            return
+        if self._is_partitive(n):
+            meant = self.antecedents.of(self.phrases[n].start, self.free_before(self.phrases[n].start))
+            if meant:
+                said = self.phrases[n].attributes or (self.phrases[n].noun,)
+                self.absorbed.add(n)
+                self.predicates.setdefault(meant[0], []).extend((*said, self.phrases[n].noun)[: len(said)])
+        elif first.tag == "WP$" or first.lower == "whose":
+            near = [c for c in self.free_in_sentence(self.phrases[n].start) if self.kinds.fits(c, n, False)]
+            alive = [c for c in near if self.kinds.lives(c)]
+            self._own(tuple((alive or near)[:1]), n, self.phrases[n].start + 1)
+        elif first.lower in POSSESSIVES and (self.kinds.is_body(n) or self.kinds.is_worn(n)):
+            if not self.is_object(n):
+                candidates = self.free_before(self.phrases[n].start)
+                fitting = [c for c in candidates if self.kinds.fits(c, n, False)]
+                self._own(self.antecedents.of(self.phrases[n].start, fitting), n, self.phrases[n].start + 1)
+        else:
+            if n - 1 in self.links and self.joined(n - 1, n):
+                self._continue(n)
+            if n not in self.owners and self.is_tag(n):
+                self._describe_person(n)
 
-    def _continues(self, n: int) -> bool:
-        """Whether the phrase after sub-object ``n`` is one more: "wearing a hat and boots", not "with a hat and a
-        dog"."""
-        this, after, owner = self.phrases[n], self.phrases[n + 1], self.owners[n][0]
-        between = self.words[this.end : after.start]
-        if n + 1 in self.owners or n + 1 in self.absorbed or n + 1 in self.excluded or not between:
-            return False
-        if any(word.kind not in ("conjunction", "punctuation") for word in between):
-            return False
-        if self._lives(n + 1) or self.says_anything_of(n + 1):
-            return False
-        link = self.words[self.owners[n][1]].lower
-        if self._is(n, CLOTHES) and self._is(n + 1, CLOTHES) and link not in HOLDING:
-            return True
-        if not any(word.kind == "conjunction" for word in between):
-            return False
-        if not after.determined:
-            return not this.determined or self.words[this.start].tag == "PRP$" or self._lives(owner)
-        return link not in WEARING and self._lives(owner) and self.phrase_of.get(self.words[after.head].head) == n
+    def _is_partitive(self, n: int) -> bool:
+        phrase = self.phrases[n]
+        noun = self.words[phrase.head]
+        opens = {word.lower for word in self.words[phrase.start : phrase.end - 1]} & (PARTITIVE | set(NUMBERS))
+        colour = noun.lower in COLORS or noun.kind == "adjective"
+        return bool(opens) and colour and phrase.start > 0
+
+    def _possess(self, owner: int | None, owned: int | None, first: int) -> None:
+        """ "The girl's red hat" is the girl's; of "my neighbour's old car" only the car is in the picture."""
+        if owner is None or owned is None:
+            return
+        distant = self.words[self.phrases[owner].start].lower in POSSESSIVES and not self.kinds.is_body(owned)
+        if distant and owner not in self.owners:
+            self.undrawn.add(owner)
+        else:
+            self._own((owner,), owned, first)
+
+    def _continue(self, n: int) -> None:
+        """Gives the phrase to the owner of the sub-object before it, if it is one more: "wearing a hat and boots", not
+        "with a hat and a dog"."""
+        owners, first = self.links[n - 1]
+        link = self.words[first].lower
+        belongs, doubtful = self._is_one_more(n, owners[0], link)
+        if doubtful:
+            self.doubtful[n] = owners[0]
+        if belongs:
+            self._own(owners, n, self.phrases[n].start)
+
+    def _is_one_more(self, n: int, owner: int, link: str) -> tuple[bool, bool]:
+        """Whether the phrase after a sub-object belongs to the same owner, and whether that is doubtful."""
+        kinds, this, after = self.kinds, self.phrases[n - 1], self.phrases[n]
+        while owner in self.owners:
+            owner = self.owners[owner].owners[0]
+        if kinds.lives(n):
+            return False, False
+        if kinds.is_body(n) and (kinds.lives(owner) or kinds.is_body(n - 1)):
+            return True, False
+        if kinds.is_worn(n) and (kinds.can_wear(owner) or kinds.is_worn(n - 1)):
+            return True, False
+        if self.is_spoken_of(n):
+            return False, False
+        alike_in_form = this.determined == after.determined
+        listed = self.is_listed(n)
+        if kinds.lives(owner):
+            if not kinds.is_loose(n):
+                return False, False
+            if kinds.is_person(owner) or link in HOLDING or not after.determined:
+                return listed or link in HOLDING | WEARING, True
+            return False, listed
+        of_parts = kinds.is_part(n - 1) or kinds.is_body(n - 1)
+        if (kinds.is_part(n) and (of_parts or listed)) or (of_parts and listed and kinds.may_be_part(n)):
+            return True, not kinds.is_part(n)
+        if alike_in_form and (kinds.alike(n - 1, n) or kinds.is_worn(n) or kinds.is_body(n) or kinds.is_part(n)):
+            return listed, this.determined
+        return listed and not this.determined and not after.determined and not kinds.is_big(n), False
+
+    def _describe_person(self, n: int) -> None:
+        """A tag of the body, clothes or a thing in the hands is said of the only person or animal."""
+        bodily = self.kinds.is_body(n) or self.kinds.is_worn(n)
+        living = [c for c in range(len(self.phrases)) if self.kinds.lives(c) and c not in self.excluded | self.undrawn]
+        counted = [c for c in living if self.kinds.is_subject_tag(c)]
+        if len(counted or living) != 1 or n in counted or (self.is_spoken_of(n) and not bodily):
+            return
+        one = (counted or living)[0]
+        if counted and self.kinds.is_person(n):
+            self._absorb(one, n, self.phrases[n].start)
+            return
+        if not counted and (self.phrases[one].count > 1 or self.phrases[one].start - self.phrases[n].end > 1):
+            return
+        handy = self.kinds.is_handy(n) or (bool(counted) and self.kinds.is_unknown(n))
+        loose = self.kinds.is_person(one) and self.kinds.is_loose(n) and handy
+        if bodily or loose:
+            if not bodily:
+                self.doubtful[n] = one
+            self._own((one,), n, self.phrases[n].start)
 
     def says_anything_of(self, n: int) -> bool:
         """Whether the phrase has predicates or owns something."""
-        return n in self.predicates or any(owner == n for owner, _ in self.owners.values())
+        return n in self.predicates or any(n in had.owners for had in self.owners.values())

@@ -146,7 +146,7 @@ def test_spans_are_those_of_the_words(find):
     ("prompt", "names", "left_out"),
     [
         ("a photo of a cat on the left side of a dog", ["cat", "dog"], "photo, side"),
-        ("a red car on a street, soft lighting, best quality", ["car"], "street, lighting, quality"),
+        ("a red car on a street, soft lighting", ["car"], "street, lighting"),
         ("a pair of shoes and a set of knives", ["shoes", "knives"], "pair, set"),
         ("a cat under a blue sky", ["cat"], "sky"),
     ],
@@ -155,6 +155,12 @@ def test_excluded_nouns_are_left_out_and_named(find, prompt, names, left_out):
     entities, notes = find(prompt)
     assert [entity.name for entity in entities] == names
     assert notes == [f"left out, as nouns on the list of excluded ones: {left_out}."]
+
+
+def test_tags_of_the_picture_are_named(find):
+    entities, notes = find("best quality, score_9, a red car, solo")
+    assert [entity.name for entity in entities] == ["car"]
+    assert notes == ["said of the picture, not of a thing in it: best quality, score_9, solo."]
 
 
 def test_a_background_with_its_own_attribute_is_kept_beside_other_things(read):

@@ -1,0 +1,127 @@
+"""Corrects what taggers, above all small ones, get wrong in prompts, where knowledge of words settles it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .lexicon import ARTICLES, COLORS, COMPOUNDS, DESCRIBING, HAVING, LIVING, POSSESSIVES, POSTURES, PREPOSITIONS
+from .tagging import Word
+from .word_classes import ANIMAL, BODY, CONCRETE, PERSON, noun_classes, parts_of_speech
+
+BEFORE_NOUN = ("adjective", "determiner", "number")
+INFLECTIONS = ("ing", "ed", "s")
+AFTER_VERB = ("preposition", "adverb", "determiner", "punctuation")
+
+
+def repaired(words: list[Word]) -> list[Word]:
+    """The words with corrected kinds and tags, of the same number."""
+    kinds = {word.kind for word in words}
+    lacks_verb = "conjunction" in kinds and not kinds & {"verb", "auxiliary"}
+    done = list(words)
+    for i in range(len(done)):
+        done[i] = _repaired(done, i, lacks_verb)
+    return done
+
+
+def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
+    word, before, after = words[i], _at(words, i - 1), _at(words, i + 1)
+    if before and f"{before.lower} {word.lower}" in COMPOUNDS:
+        return replace(word, kind="noun", tag="NN")
+    if word.kind == "verb" and parts_of_speech(word.lower) == "n" and not word.lower.endswith(INFLECTIONS):
+        return replace(word, kind="noun", tag="NN")
+    if word.kind in ("verb", "preposition", "adverb") and _is_noun(word, before, after):
+        return replace(word, kind="noun", tag="NNS" if word.lower != word.lemma else "NN")
+    if word.kind == "verb" and _is_participle_before_noun(word, before, after):
+        return replace(word, kind="adjective")
+    if word.kind == "adverb" and word.lower in COLORS:
+        return replace(word, kind="adjective", tag="JJ")
+    parts = parts_of_speech(word.lower)
+    named = ("n" in parts and "a" not in parts) or word.lower in LIVING
+    if word.kind == "adjective" and named and word.lower not in DESCRIBING:
+        if before and before.kind != "preposition" and (after is None or after.kind not in ("noun", "adjective")):
+            return replace(word, kind="noun", tag="NN")
+    if word.kind == "noun" and before and before.kind in ("noun", "adjective") and not word.proper:
+        if lacks_verb and word.lower in POSTURES and before.kind == "noun" and after and after.kind == "preposition":
+            return replace(word, kind="verb", tag="VBP")
+        if verb := _verb(words, i):
+            return verb
+    if word.kind == "noun" and parts_of_speech(word.lower) in ("a", "ar", "ra"):
+        if before is None or before.kind == "punctuation" or (after and after.kind == "noun"):
+            return replace(word, kind="adjective", tag="JJ")
+    return word
+
+
+def _at(words: list[Word], i: int) -> Word | None:
+    return words[i] if 0 <= i < len(words) else None
+
+
+def _describes(word: Word) -> bool:
+    return word.kind in BEFORE_NOUN or word.lower in DESCRIBING
+
+
+def _is_noun(word: Word, before: Word | None, after: Word | None) -> bool:
+    """Whether a word tagged as a verb is a noun: known as one above all, after what stands before nouns ("a fluffy
+    orange kitten wearing ...")."""
+    opens = before is None or before.kind == "punctuation"
+    if opens and word.tag == "VBZ" and (after is None or after.tag == "VBG" or after.kind == "punctuation"):
+        return noun_classes(word.lemma)[:1] in (PERSON, ANIMAL)
+    if opens and (after is None or after.kind == "punctuation") and word.tag != "VBG":
+        return noun_classes(word.lower)[:1] in tuple(CONCRETE)
+    if before is None or not _describes(before) or word.lower in HAVING | PREPOSITIONS or word.tag == "VBG":
+        return False
+    if after and after.kind == "noun" and word.tag in ("VBN", "VBD"):
+        return False
+    parts = [parts_of_speech(form) for form in (word.lower, word.lower.removesuffix("s"))]
+    return any(each[:1] == "n" and (word.kind != "adverb" or "r" not in each) for each in parts)
+
+
+def _is_participle_before_noun(word: Word, before: Word | None, after: Word | None) -> bool:
+    """Whether a participle describes the noun to come: "in shining black armor", "with glowing eyes"."""
+    if word.tag not in ("VBG", "VBN", "VBD") or word.lower in HAVING or after is None:
+        return False
+    if after.kind not in ("noun", "adjective"):
+        return False
+    if before is not None and (before.lower in HAVING or before.lower == "of"):
+        return True
+    if before is not None and before.kind == "conjunction" and word.tag != "VBG":
+        return True
+    if before is not None and before.kind != "punctuation":
+        return False
+    return word.lower.endswith("ed") or BODY in noun_classes(after.lower, after.lemma)[:1]
+
+
+def _verb(words: list[Word], i: int) -> Word | None:
+    """The word as a verb, if it is one of a subject before it: "a metallic bicycle leans against", "two boats drift
+    across", "a groom in a black tuxedo dancing"."""
+    word, after = words[i], _at(words, i + 1)
+    if after and after.kind == "conjunction":
+        acting = noun_classes(words[i - 1].lemma)[:1] in (PERSON, ANIMAL) and parts_of_speech(word.lemma)[:1] == "v"
+        return replace(word, kind="verb", tag="VBZ") if acting and word.lower.endswith("s") else None
+    if after and after.kind not in AFTER_VERB and after.lower not in PREPOSITIONS and after.lower not in POSSESSIVES:
+        return None
+    start = i
+    while start > 0 and words[start - 1].kind in ("noun", "adjective", "number", "adverb"):
+        start -= 1
+    opens = _at(words, start - 1)
+    first = opens if opens and opens.kind == "determiner" else words[start]
+    if word.lower.endswith("ing"):
+        acts = first.kind == "determiner" or noun_classes(words[i - 1].lemma)[:1] in (PERSON, ANIMAL)
+        concrete = noun_classes(word.lower)[:1] in tuple(CONCRETE)
+        acting = acts and words[i - 1].kind == "noun" and not concrete and _is_verb(word.lower, 3)
+        return replace(word, kind="verb", tag="VBG") if acting else None
+    single = first.lower in ARTICLES or first.lower == "one"
+    if word.lower.endswith("s") and not word.lower.endswith("ss"):
+        stem = word.lemma if parts_of_speech(word.lemma) else word.lower[:-1]
+        plural_before = words[i - 1].tag == "NNS" or words[i - 1].lower in DESCRIBING
+        parts = parts_of_speech(stem)
+        if "v" in parts and not plural_before and (parts[0] == "v" or (single and after is not None)):
+            return replace(word, kind="verb", tag="VBZ", lemma=stem)
+        return None
+    if words[i - 1].tag == "NNS" and not single and "v" in parts_of_speech(word.lower) and after is not None:
+        return replace(word, kind="verb", tag="VBP")
+    return None
+
+
+def _is_verb(form: str, ending: int) -> bool:
+    stem = form[:-ending]
+    return any("v" in parts_of_speech(base) for base in (stem, stem + "e", stem[:-1]) if base)
