@@ -54,7 +54,7 @@ class Clauses:
         while at in self.ending_at:
             n = self.ending_at[at]
             chain.append(n)
-            if n in self.owners:
+            if n in self.owners and self.owners[n].owners[0] < n:
                 n = self.owners[n].owners[0]
                 chain.append(n)
             before = self.phrases[n].start - 1
