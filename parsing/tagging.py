@@ -55,6 +55,8 @@ def tag(pipeline: Any, prompt: PlainPrompt, readable: str) -> list[Word]:
         readable: the prompt's text, of the same length, without what is not to be read.
     """
     spans = _word_spans(pipeline, prompt, readable)
+    if not spans:
+        return []
     embeddings = set(prompt.embeddings)
     words = [EMBEDDING_WORD if span in embeddings else _spelled(readable[slice(*span)]) for span in spans]
     spaces = [after.start > span.end for span, after in pairwise(spans)] + [False]
