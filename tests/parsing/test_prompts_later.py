@@ -98,15 +98,19 @@ def test_prompt(find, prompt, answer):
 
 
 @pytest.mark.parametrize(
-    "prompt", ["holding sword, 1girl, red hat", "sword of the knight of the sword, 1boy, holding it"]
+    "prompt",
+    [
+        "hat tail wearing solo man",
+        "hat in his dog in",
+        "scarf has grey man holding of",
+        "eyes has cat red of wearing blue",
+    ],
 )
-def test_a_tag_before_its_person_ends(find, prompt):
-    """Whoever owns what is found once, also where tags come in another order."""
-    entities, _ = find(prompt)
-    assert entities
+def test_words_without_sense_come_to_an_end(find, prompt):
+    """Things that seem to own what owns them."""
+    find(prompt)
 
 
 def test_tags_of_the_picture_alone_are_no_entities(find):
     entities, notes = find("masterpiece, best quality, highly detailed")
-    assert entities == () or entities == []
-    assert notes
+    assert not entities and notes
