@@ -143,6 +143,11 @@ class Clauses:
         opens = start == 0 or self.words[start - 1].lower in (",", ".", "|")
         return opens and not self.phrases[n].determined
 
+    def is_item(self, i: int) -> bool:
+        """Whether the word is all of an item of a list."""
+        around = [self.words[at].lower for at in (i - 1, i + 1) if 0 <= at < len(self.words)]
+        return all(each in (",", ".", "|") for each in around) and len(self.words) > 1
+
     def is_object(self, n: int) -> bool:
         """Whether "wearing", "with" or the like stands before the phrase, which then says whose it is."""
         at = self.phrases[n].start - 1

@@ -31,6 +31,8 @@ class Relations(Clauses):
                 self._start(self.starting_at[i])
             elif i not in self.phrase_of:
                 self._link(i, word)
+                if word.kind == "adjective" and self.is_item(i):
+                    self._describe(i)
 
     def _link(self, i: int, word: Word) -> None:
         """What a word between the noun phrases joins."""
@@ -275,6 +277,12 @@ class Relations(Clauses):
             if not bodily:
                 self.doubtful[n] = one
             self._own((one,), n, self.phrases[n].start)
+
+    def _describe(self, i: int) -> None:
+        """A tag of one adjective ("muscular") is said of the only person that is counted: of "1boy"."""
+        counted = [n for n in range(len(self.phrases)) if self.kinds.is_subject_tag(n)]
+        if len(counted) == 1:
+            self.predicates.setdefault(counted[0], []).append((i,))
 
     def says_anything_of(self, n: int) -> bool:
         """Whether the phrase has predicates or owns something."""

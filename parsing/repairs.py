@@ -27,9 +27,13 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
     word, before, after = words[i], _at(words, i - 1), _at(words, i + 1)
     if before and f"{before.lower} {word.lower}" in COMPOUNDS:
         return replace(word, kind="noun", tag="NN")
+    if _is_added(before, word, after) and word.kind != "adjective":
+        return replace(word, kind="adjective", tag="JJ")
+    if _is_added(word, after, _at(words, i + 2)) and "n" in parts_of_speech(word.lower) and word.lower not in COLORS:
+        return replace(word, kind="noun", tag="NN")
     if word.kind == "verb" and parts_of_speech(word.lower) == "n" and not word.lower.endswith(INFLECTIONS):
         return replace(word, kind="noun", tag="NN")
-    if word.kind in ("verb", "preposition", "adverb") and _is_noun(word, before, after):
+    if word.kind in ("verb", "preposition", "adverb", "other") and _is_noun(word, before, after):
         return replace(word, kind="noun", tag="NNS" if word.lower != word.lemma else "NN")
     if word.kind == "verb" and _is_participle_before_noun(word, before, after):
         return replace(word, kind="adjective")
@@ -53,6 +57,15 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
 
 def _at(words: list[Word], i: int) -> Word | None:
     return words[i] if 0 <= i < len(words) else None
+
+
+def _is_added(noun: Word | None, word: Word | None, after: Word | None) -> bool:
+    """Whether a word is a colour in parentheses behind what it describes: "roses (pink)"."""
+    if noun is None or word is None or word.lower not in COLORS or noun.weight == word.weight:
+        return False
+    return noun.kind not in ("determiner", "number", "punctuation", "preposition", "conjunction") and (
+        after is None or after.kind in ("punctuation", "conjunction", "preposition")
+    )
 
 
 def _describes(word: Word) -> bool:
@@ -97,7 +110,9 @@ def _verb(words: list[Word], i: int) -> Word | None:
     if after and after.kind == "conjunction":
         acting = noun_classes(words[i - 1].lemma)[:1] in (PERSON, ANIMAL) and parts_of_speech(word.lemma)[:1] == "v"
         return replace(word, kind="verb", tag="VBZ") if acting and word.lower.endswith("s") else None
-    if after and after.kind not in AFTER_VERB and after.lower not in PREPOSITIONS and after.lower not in POSSESSIVES:
+    doing = word.lower.endswith("ing") and after is not None and after.kind in ("noun", "adjective")
+    follows = after is None or after.kind in AFTER_VERB or after.lower in PREPOSITIONS or after.lower in POSSESSIVES
+    if not (follows or doing):
         return None
     start = i
     while start > 0 and words[start - 1].kind in ("noun", "adjective", "number", "adverb"):
@@ -105,6 +120,8 @@ def _verb(words: list[Word], i: int) -> Word | None:
     opens = _at(words, start - 1)
     first = opens if opens and opens.kind == "determiner" else words[start]
     if word.lower.endswith("ing"):
+        if doing and words[i - 1].lower in DESCRIBING:
+            return None
         acts = first.kind == "determiner" or noun_classes(words[i - 1].lemma)[:1] in (PERSON, ANIMAL)
         concrete = noun_classes(word.lower)[:1] in tuple(CONCRETE)
         acting = acts and words[i - 1].kind == "noun" and not concrete and _is_verb(word.lower, 3)
