@@ -1,11 +1,11 @@
-"""Whom he, she, it, they, both, each and one ... the other ... mean."""
+"""Whom he, she, it, they, both, each and one ... the other ... mean, and what is named a second time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from .kinds import Kinds
-from .lexicon import FEMALE, MALE, NUMBERS, PARTITIVE, PLURAL
+from .lexicon import ARTICLES, COLORS, FEMALE, MALE, NUMBERS, PARTITIVE, PLURAL, POSSESSIVES, SENTENCE_ENDS
 from .phrases import NounPhrase
 from .tagging import Word
 
@@ -67,3 +67,53 @@ class Antecedents:
         if living and self.kinds.is_plural(living[0]):
             return (living[0],)
         return tuple(reversed(living))
+
+    def partitive(self, n: int) -> int | None:
+        """The index of "one" in "one black" or "a black one", if the phrase is one like that."""
+        phrase = self.phrases[n]
+        noun = self.words[phrase.head]
+        if phrase.start == 0 or not (noun.lower in COLORS or noun.kind == "adjective"):
+            return None
+        if phrase.end < len(self.words) and self.words[phrase.end].lower == "one":
+            return phrase.end
+        opens = {word.lower for word in self.words[phrase.start : phrase.end - 1]} & (PARTITIVE | set(NUMBERS))
+        return phrase.start if opens else None
+
+    def named_before(self, n: int, again: Container[int]) -> int | None:
+        """The phrase that names the same thing for the first time: "a fox and a hound; the fox wears a hat"."""
+        phrase = self.phrases[n]
+        if self.words[phrase.start].lower not in ("the", "this", "that", "these", "those"):
+            return None
+
+        def same(m: int) -> bool:
+            words = [self.words[i].lemma for i in self.phrases[m].noun]
+            return words == [self.words[i].lemma for i in phrase.noun]
+
+        said = [self.words[i].lower for attribute in phrase.attributes for i in attribute]
+        former = [m for m in range(n) if m not in again and same(m)]
+        if len(former) != 1 or self.kinds.is_plural(former[0]) != self.kinds.is_plural(n):
+            return None
+        first = self.phrases[former[0]]
+        if not set(said) <= {self.words[i].lower for i in range(first.start, first.end)}:
+            return None
+        new = self.words[first.start].lower in {*ARTICLES, *NUMBERS, *POSSESSIVES} or not first.determined
+        between = {word.lower for word in self.words[first.end : phrase.start]}
+        apart = between & {",", *SENTENCE_ENDS} or (new and between - {"and", "or"})
+        return former[0] if apart else None
+
+    def described_before(
+        self, n: int, again: Container[int], predicates: Mapping[int, Sequence[tuple[int, ...]]]
+    ) -> int | None:
+        """The phrase that "the tall one" means, if only one before it is said to be so."""
+        phrase = self.phrases[n]
+        after = self.words[phrase.end].lower if phrase.end < len(self.words) else ""
+        if after not in ("one", "ones") or self.words[phrase.start].lower != "the":
+            return None
+        said = {self.words[i].lower for i in range(phrase.start + 1, phrase.end)}
+
+        def looks(m: int) -> set[str]:
+            attributes = (*self.phrases[m].attributes, *predicates.get(m, ()))
+            return {self.words[i].lower for attribute in attributes for i in attribute}
+
+        former = [m for m in range(n) if m not in again and said <= looks(m)]
+        return former[0] if len(former) == 1 else None

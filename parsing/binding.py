@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from .lexicon import HAVING, MADE, PARTICIPLES
+from .lexicon import COVERED, HAVING, MADE, PARTICIPLES
 
 
 class Span(NamedTuple):
@@ -67,7 +67,7 @@ class Entity:
         return " ".join(filter(None, (_article(words, self.count), words, *after, having)))
 
 
-AFTER_NOUN = MADE | {"of", "in"}
+AFTER_NOUN = MADE | COVERED | {"of", "in", "wearing"}
 
 
 def _joined(phrase: str, first: bool) -> str:

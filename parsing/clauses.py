@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .kinds import Kinds
-from .lexicon import HAVING
+from .lexicon import HAVING, SENTENCE_ENDS
 from .phrases import NounPhrase
 from .tagging import Word
 
 COPULAS = {"be", "become", "look", "seem", "appear", "stay", "remain", "turn"}
 RELATIVE_PRONOUNS = {"that", "which", "who"}
 SKIPPED_BEFORE_VERB = ("auxiliary", "adverb", "punctuation")
-SENTENCE_ENDS = (".", "!", "?", ";")
 
 
 class Possession(NamedTuple):
@@ -25,7 +24,8 @@ class Possession(NamedTuple):
 class Clauses:
     """The noun phrases of a prompt among its words; phrases are referred to by their index.
 
-    ``owners``: sub-object -> who has it. ``absorbed``: phrases that are said of another ("the car is a Ferrari").
+    ``owners``: sub-object -> who has it. ``again``: a thing named once more -> where it was named first.
+    ``absorbed``: phrases that are said of another ("the car is a Ferrari").
     ``undrawn``: whose thing it is, where that one is not in the picture ("my neighbour's car"). All three grow while
     the prompt is read from its first word to its last.
     """
@@ -36,6 +36,7 @@ class Clauses:
         self.ending_at = {phrase.end: n for n, phrase in enumerate(phrases)}
         self.starting_at = {phrase.start: n for n, phrase in enumerate(phrases)}
         self.owners: dict[int, Possession] = {}
+        self.again: dict[int, int] = {}
         self.absorbed: set[int] = set()
         self.undrawn: set[int] = set()
 
@@ -65,7 +66,9 @@ class Clauses:
 
     def skippable(self, i: int) -> bool:
         return i not in self.phrase_of and (
-            self.words[i].kind in SKIPPED_BEFORE_VERB or self.words[i].lower in RELATIVE_PRONOUNS
+            self.words[i].kind in SKIPPED_BEFORE_VERB
+            or self.words[i].lower in RELATIVE_PRONOUNS
+            or (self.words[i].lower in ("one", "ones") and i in self.ending_at)
         )
 
     def parsed_owner(self, i: int) -> int | None:
@@ -93,13 +96,17 @@ class Clauses:
                 continue
             if any(word.lower in SENTENCE_ENDS for word in self.words[phrase.end : i]):
                 break
-            if n not in self.owners and n not in self.absorbed | self.undrawn:
-                found.append(n)
+            first = self.again.get(n, n)
+            if first not in found and first not in self.owners and first not in self.absorbed | self.undrawn:
+                found.append(first)
         return found
 
     def free_before(self, i: int) -> list[int]:
+        """All such phrases of the prompt, nearest first."""
         free = set(range(len(self.phrases))) - set(self.owners) - self.absorbed - self.undrawn - self.excluded
-        return sorted((n for n in free if self.phrases[n].end <= i), reverse=True)
+        before = [n for n in reversed(range(len(self.phrases))) if self.phrases[n].end <= i]
+        named = dict.fromkeys(self.again.get(n, n) for n in before)
+        return [n for n in named if n in free]
 
     def subject(self, i: int) -> int | None:
         """Of what a copula or finite verb at ``i`` says something."""

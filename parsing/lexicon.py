@@ -119,6 +119,12 @@ HAVING = WEARING | HOLDING | OWNING | {"with", "in"}
 
 MADE = _words("made built carved woven knitted cut")
 
+COVERED = _words("""
+    covered coated painted dyed drenched soaked wrapped draped dipped dusted colored coloured sprinkled topped adorned
+    decorated encrusted
+""")
+"""What is done with something that is then on a thing: "covered in snow", "decorated with lights"."""
+
 PREPOSITIONS = _words("""
     in on at by of to from with without into onto upon over under above below beneath behind beside besides between
     among near inside outside across around along through against toward towards past down up off about beyond next
@@ -141,7 +147,8 @@ CLOTHES = _words("""
     gloves mitten mittens sock socks stocking stockings tights shoe shoes boot boots sneakers sandals heels
     slippers glasses sunglasses spectacles goggles mask veil bandana headband ribbon bow earring earrings ring
     bracelet watch belt backpack outfit clothes clothing sari poncho raincoat overalls eyepatch thighhighs kneehighs
-    pantyhose legwear hairband headpiece choker serafuku bodysuit zettai-ryouiki headphones tutu sash halo
+    pantyhose legwear hairband headpiece choker serafuku bodysuit zettai-ryouiki headphones tutu sash halo onesie romper
+    leotard jumpsuit waistcoat turtleneck blazer parka beret turban tiara bonnet kerchief monocle lederhosen dirndl
 """)
 
 LIVING = _words("""
@@ -161,6 +168,7 @@ LIVING = _words("""
 
 BODY = _words("""
     twintails ponytails bangs ahoge sidelocks braids hair eye eyes ear ears skin fang fangs scar scars freckles dimples
+    tattoo tattoos piercing piercings mole moles makeup
 """)
 
 MARKS = _words("spot spots stripe stripes dot dots patch patches marking markings stain stains")
@@ -173,6 +181,8 @@ ARTICLES = _words("a an")
 POSSESSIVES = _words("his her its their my your our")
 
 DETERMINERS = ARTICLES | POSSESSIVES | _words("the this that these those") | frozenset(NUMBERS)
+
+SENTENCE_ENDS = (".", "!", "?", ";")
 
 PLACES = _words("on in at over around round under across behind")
 

@@ -113,6 +113,8 @@ def _content_end(words: list[Word], begin: int, determined: bool) -> int:
     at = begin
     while at < len(words):
         kind = words[at].kind
+        if _opens_another(words, begin, at):
+            break
         if not (
             kind in ("adjective", "noun", "adverb")
             or (kind == "verb" and _is_mistagged_or_participle(words, begin, at, determined))
@@ -121,6 +123,16 @@ def _content_end(words: list[Word], begin: int, determined: bool) -> int:
             break
         at += 1
     return at
+
+
+def _opens_another(words: list[Word], begin: int, at: int) -> bool:
+    """Whether a noun phrase in parentheses starts here, behind its noun: "a wizard (purple robe)"."""
+    if at == begin or words[at - 1].kind != "noun" or words[at - 1].lower in DESCRIBING:
+        return False
+    here = words[at].weight
+    inside = [word for word in words[at : at + 2] if word.weight == here]
+    described = words[at].kind == "adjective" or words[at].lower in DESCRIBING
+    return here != words[at - 1].weight and described and len(inside) > 1 and inside[1].kind in ("noun", "adjective")
 
 
 def _is_mistagged_or_participle(words: list[Word], begin: int, at: int, determined: bool) -> bool:

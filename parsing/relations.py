@@ -5,7 +5,16 @@ from __future__ import annotations
 from .antecedents import Antecedents
 from .clauses import COPULAS, Clauses, Possession
 from .kinds import Kinds
-from .lexicon import COLORS, HAVING, HOLDING, MADE, MATERIALS, NUMBERS, PARTITIVE, POSSESSIVES, WEARING
+from .lexicon import (
+    COLORS,
+    COVERED,
+    HAVING,
+    HOLDING,
+    MADE,
+    MATERIALS,
+    POSSESSIVES,
+    WEARING,
+)
 from .phrases import NounPhrase
 from .tagging import Word
 
@@ -38,6 +47,13 @@ class Relations(Clauses):
         """What a word between the noun phrases joins."""
         if word.kind == "possessive":
             self._possess(self.ending_at.get(i), self.starting_at.get(i + 1), i + 1)
+        elif word.lower in ("in", "with", "by") and i and self.words[i - 1].lower in COVERED:
+            self._covered(i)
+        elif word.lower in WEARING and self._is_colour_alone(i + 1):
+            self._clad(i)
+        elif word.lower in COVERED and (said := self.predicate_words(i + 1)):
+            if self.ending_at.get(i) is not None:
+                self._say(self.ending_at[i], (i, *said))
         elif word.lower in HAVING - {"in"}:
             if (owned := self.object_of(i)) is not None and self._can_be_had(i, owned):
                 self._own(self._owners(i, owned), owned, i)
@@ -62,6 +78,7 @@ class Relations(Clauses):
     def _own(self, owners: tuple[int, ...], owned: int | None, first: int) -> None:
         """Records a possession; a living thing is no sub-object ("a man with a dog") unless it is a dish, and an
         excluded noun owns nothing."""
+        owners = tuple(self.again.get(n, n) for n in owners)
         owners = tuple(n for n in owners if n not in self.excluded and n != owned and owned not in self.owner(n))
         if not owners or owned is None or owned in self.owners:
             return
@@ -124,12 +141,38 @@ class Relations(Clauses):
         owned = self.object_of(i)
         chain = self.chain(i)
         if owned is None:
-            if i + 1 < len(self.words) and self.words[i + 1].lower in COLORS and chain:
-                self.predicates.setdefault(chain[0], []).append((i, i + 1))
+            if self._is_colour_alone(i + 1):
+                self._clad(i)
         elif self.kinds.is_in(owned, COLORS) and self.phrases[owned].noun == (i + 1,):
             self._absorb(chain[0] if chain else None, owned, i)
-        elif self.kinds.is_worn(owned) or self._is_cloth(owned, chain):
+        elif self.kinds.is_worn(owned) or self._is_cloth(owned, chain) or self._is_unknown_dress(owned, chain):
             self._own(self._owners(i, owned), owned, i)
+
+    def _is_colour_alone(self, i: int) -> bool:
+        return i < len(self.words) and i not in self.phrase_of and self.words[i].lower in COLORS
+
+    def _clad(self, i: int) -> None:
+        """ "Both wearing white", "a woman in black": an attribute of whoever wears it."""
+        chain = self.chain(i)
+        worn_by = self._meant(i) or ([n for n in chain if self.kinds.lives(n)] or chain)[:1]
+        said = self.predicate_words(i + 1) or (i + 1,)
+        for n in worn_by:
+            self._say(n, (i, *said))
+
+    def _covered(self, i: int) -> None:
+        """ "Covered in snow", "decorated with red ribbons": a sub-object if it can be one, else an attribute."""
+        owned, owner = self.object_of(i), next(iter(self.chain(i - 1)), None)
+        if owned is None:
+            if owner is not None and self._is_colour_alone(i + 1):
+                self._say(owner, (i - 1, i, i + 1))
+        elif owned in self.excluded or self.kinds.is_in(owned, MATERIALS | COLORS):
+            self._absorb(owner, owned, i - 1)
+        elif owner is not None:
+            self._own((owner,), owned, i - 1)
+
+    def _is_unknown_dress(self, n: int, chain: list[int]) -> bool:
+        """Whether it is most likely a garment that the word table does not have: "a baby in a yellow onesie"."""
+        return self.kinds.is_unknown(n) and self.phrases[n].determined and any(map(self.kinds.lives, chain))
 
     def _is_cloth(self, n: int, chain: list[int]) -> bool:
         """Whether it is what someone is clad in: "a jockey in green silk"."""
@@ -150,14 +193,18 @@ class Relations(Clauses):
         if owner is None or owner in self.excluded or owner >= absorbed:
             return
         self.absorbed.add(absorbed)
-        self.predicates.setdefault(owner, []).append(tuple(range(first, self.phrases[absorbed].end)))
+        self._say(owner, tuple(range(first, self.phrases[absorbed].end)))
+
+    def _say(self, n: int, words: tuple[int, ...]) -> None:
+        """Records words as an attribute of a phrase."""
+        self.predicates.setdefault(self.again.get(n, n), []).append(words)
 
     def _predicate(self, i: int) -> None:
         """ "is red", "is painted red and white", "is a Ferrari"."""
         meant = self._meant(i)
         for other in meant[1:]:
             if said := self.predicate_words(i + 1):
-                self.predicates.setdefault(other, []).append(said)
+                self._say(other, said)
         subject = meant[0] if meant else self.subject(i)
         if subject is None or subject in self.excluded:
             return
@@ -173,7 +220,7 @@ class Relations(Clauses):
             return
         said = self.predicate_words(i + 1)
         if said:
-            self.predicates.setdefault(subject, []).append(said)
+            self._say(subject, said)
 
     def _start(self, n: int) -> None:
         """What the phrase itself says of whose it is: "his hat", "whose shirt", "one black", the next of a series, a
@@ -181,12 +228,18 @@ class Relations(Clauses):
         first = self.words[self.phrases[n].start]
         if n in self.excluded or n in self.owners:
             return
-        if self._is_partitive(n):
-            meant = self.antecedents.of(self.phrases[n].start, self.free_before(self.phrases[n].start))
+        former = self.antecedents.named_before(n, self.again)
+        if former is None:
+            former = self.antecedents.described_before(n, self.again, self.predicates)
+        if former is not None:
+            self.again[n] = former
+            self.absorbed.add(n)
+        elif (pronoun := self.antecedents.partitive(n)) is not None:
+            meant = self.antecedents.of(pronoun, self.free_before(self.phrases[n].start))
             if meant:
-                said = self.phrases[n].attributes or (self.phrases[n].noun,)
                 self.absorbed.add(n)
-                self.predicates.setdefault(meant[0], []).extend((*said, self.phrases[n].noun)[: len(said)])
+                for said in self.phrases[n].attributes or (self.phrases[n].noun,):
+                    self._say(meant[0], said)
         elif first.tag == "WP$" or first.lower == "whose":
             near = [c for c in self.free_in_sentence(self.phrases[n].start) if self.kinds.fits(c, n, False)]
             alive = [c for c in near if self.kinds.lives(c)]
@@ -196,18 +249,21 @@ class Relations(Clauses):
                 candidates = self.free_before(self.phrases[n].start)
                 fitting = [c for c in candidates if self.kinds.fits(c, n, False)]
                 self._own(self.antecedents.of(self.phrases[n].start, fitting), n, self.phrases[n].start + 1)
+        elif self._is_added(n):
+            self._own((n - 1,), n, self.phrases[n].start)
         else:
             if n - 1 in self.links and self.joined(n - 1, n):
                 self._continue(n)
             if n not in self.owners and self.is_tag(n):
                 self._describe_person(n)
 
-    def _is_partitive(self, n: int) -> bool:
-        phrase = self.phrases[n]
-        noun = self.words[phrase.head]
-        opens = {word.lower for word in self.words[phrase.start : phrase.end - 1]} & (PARTITIVE | set(NUMBERS))
-        colour = noun.lower in COLORS or noun.kind == "adjective"
-        return bool(opens) and colour and phrase.start > 0
+    def _is_added(self, n: int) -> bool:
+        """Whether the phrase stands in parentheses behind another: "a wizard (purple robe)"."""
+        before = self.ending_at.get(self.phrases[n].start)
+        return (
+            before is not None
+            and self.words[self.phrases[before].head].weight != self.words[self.phrases[n].head].weight
+        )
 
     def _possess(self, owner: int | None, owned: int | None, first: int) -> None:
         """ "The girl's red hat" is the girl's; of "my neighbour's old car" only the car is in the picture."""
@@ -242,6 +298,8 @@ class Relations(Clauses):
         if kinds.is_worn(n) and (kinds.can_wear(owner) or kinds.is_worn(n - 1)):
             return True, False
         if self.is_spoken_of(n):
+            return False, False
+        if n - 1 not in self.owners and after.determined and not (kinds.lives(owner) or kinds.is_part(n)):
             return False, False
         alike_in_form = this.determined == after.determined
         listed = self.is_listed(n)
@@ -282,7 +340,7 @@ class Relations(Clauses):
         """A tag of one adjective ("muscular") is said of the only person that is counted: of "1boy"."""
         counted = [n for n in range(len(self.phrases)) if self.kinds.is_subject_tag(n)]
         if len(counted) == 1:
-            self.predicates.setdefault(counted[0], []).append((i,))
+            self._say(counted[0], (i,))
 
     def says_anything_of(self, n: int) -> bool:
         """Whether the phrase has predicates or owns something."""

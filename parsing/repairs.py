@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .lexicon import ARTICLES, COLORS, COMPOUNDS, DESCRIBING, HAVING, LIVING, POSSESSIVES, POSTURES, PREPOSITIONS
+from . import word_classes as classes
+from .lexicon import (
+    ARTICLES,
+    BODY,
+    CLOTHES,
+    COLORS,
+    COMPOUNDS,
+    DESCRIBING,
+    HAVING,
+    LIVING,
+    PATTERNS,
+    POSSESSIVES,
+    POSTURES,
+    PREPOSITIONS,
+)
 from .tagging import Word
-from .word_classes import ANIMAL, BODY, CONCRETE, PERSON, noun_classes, parts_of_speech
+from .word_classes import ANIMAL, CONCRETE, PERSON, noun_classes, parts_of_speech
 
 BEFORE_NOUN = ("adjective", "determiner", "number")
 INFLECTIONS = ("ing", "ed", "s")
@@ -37,8 +51,10 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
         return replace(word, kind="noun", tag="NNS" if word.lower != word.lemma else "NN")
     if word.kind == "verb" and _is_participle_before_noun(word, before, after):
         return replace(word, kind="adjective")
-    if word.kind == "adverb" and word.lower in COLORS:
+    if word.kind in ("adverb", "verb") and word.lower in (COLORS if word.kind == "adverb" else PATTERNS):
         return replace(word, kind="adjective", tag="JJ")
+    if word.kind == "noun" and _is_participle_in_dress(word, before, after):
+        return replace(word, kind="adjective", tag="VBG")
     parts = parts_of_speech(word.lower)
     named = ("n" in parts and "a" not in parts) or word.lower in LIVING
     if word.kind == "adjective" and named and word.lower not in DESCRIBING:
@@ -79,7 +95,7 @@ def _is_noun(word: Word, before: Word | None, after: Word | None) -> bool:
     if opens and word.tag == "VBZ" and (after is None or after.tag == "VBG" or after.kind == "punctuation"):
         return noun_classes(word.lemma)[:1] in (PERSON, ANIMAL)
     if opens and (after is None or after.kind == "punctuation") and word.tag != "VBG":
-        return noun_classes(word.lower)[:1] in tuple(CONCRETE)
+        return noun_classes(word.lower)[:1] in tuple(CONCRETE) or word.lower in BODY | CLOTHES
     if before is None or not _describes(before) or word.lower in HAVING | PREPOSITIONS or word.tag == "VBG":
         return False
     if after and after.kind == "noun" and word.tag in ("VBN", "VBD"):
@@ -100,7 +116,15 @@ def _is_participle_before_noun(word: Word, before: Word | None, after: Word | No
         return True
     if before is not None and before.kind != "punctuation":
         return False
-    return word.lower.endswith("ed") or BODY in noun_classes(after.lower, after.lemma)[:1]
+    return word.lower.endswith("ed") or classes.BODY in noun_classes(after.lower, after.lemma)[:1]
+
+
+def _is_participle_in_dress(word: Word, before: Word | None, after: Word | None) -> bool:
+    """Whether "matching" in "both in matching pajamas" was taken for a noun."""
+    if not (before and after and before.lower in HAVING and word.lower.endswith("ing")):
+        return False
+    described = after.kind in ("noun", "adjective") or after.lower in DESCRIBING
+    return described and noun_classes(word.lower)[:1] not in tuple(CONCRETE) and _is_verb(word.lower, 3)
 
 
 def _verb(words: list[Word], i: int) -> Word | None:

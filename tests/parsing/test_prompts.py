@@ -210,7 +210,7 @@ PRONOUNS = {
     "two horses, one brown and the other white": "horses: brown, white",
     "three cats, each wearing a tiny crown": "cats: tiny crown",
     "a boy with a kite, he has curly hair": "boy: kite, curly hair",
-    "a dog and a cat, the dog is wearing a hat and it is red": "dog | cat | dog: hat, red",
+    "a dog and a cat, the dog is wearing a hat and it is red": "dog: hat, red | cat",
     "a knight and a squire, one holding a sword and one holding a shield": "knight: sword | squire: shield",
 }
 
