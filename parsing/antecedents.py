@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 
 from .kinds import Kinds
-from .lexicon import ARTICLES, COLORS, FEMALE, MALE, NUMBERS, PARTITIVE, PLURAL, POSSESSIVES, SENTENCE_ENDS
+from .lexicon import ARTICLES, COLORS, FEMALE, MALE, NUMBERS, ONE, PARTITIVE, PLURAL, POSSESSIVES, SENTENCE_ENDS
 from .phrases import NounPhrase
 from .tagging import Word
 
@@ -40,7 +40,7 @@ class Antecedents:
 
     def _part(self, candidates: Sequence[int]) -> tuple[int, ...]:
         """The plural some of which is meant, or the next of several that were named one by one."""
-        if plurals := [n for n in candidates if self.kinds.is_plural(n)]:
+        if plurals := [n for n in candidates if self.kinds.is_plural(n) and not self.kinds.is_body(n)]:
             return (plurals[0],)
         named = [n for n in reversed(candidates) if self.kinds.lives(n)]
         self._parts += 1
@@ -50,6 +50,7 @@ class Antecedents:
         key = "f" if pronoun in FEMALE else "m" if pronoun in MALE else "it"
         if key == "it":
             found = [n for n in candidates if self.kinds.can_be(n, pronoun)]
+            found = found or [n for n in candidates if not self.kinds.sex(n)]
             found.sort(key=lambda n: not self.kinds.lives(n))
         else:
             taken = {n for other, n in self._meant.items() if other != key}
@@ -72,10 +73,10 @@ class Antecedents:
         """The index of "one" in "one black" or "a black one", if the phrase is one like that."""
         phrase = self.phrases[n]
         noun = self.words[phrase.head]
-        if phrase.start == 0 or not (noun.lower in COLORS or noun.kind == "adjective"):
+        if phrase.start == 0 or not (noun.lower in COLORS or noun.lower == "one" or noun.kind in ("adjective", "verb")):
             return None
-        if phrase.end < len(self.words) and self.words[phrase.end].lower == "one":
-            return phrase.end
+        if noun.lower == "one":
+            return phrase.head
         opens = {word.lower for word in self.words[phrase.start : phrase.end - 1]} & (PARTITIVE | set(NUMBERS))
         return phrase.start if opens else None
 
@@ -106,10 +107,9 @@ class Antecedents:
     ) -> int | None:
         """The phrase that "the tall one" means, if only one before it is said to be so."""
         phrase = self.phrases[n]
-        after = self.words[phrase.end].lower if phrase.end < len(self.words) else ""
-        if after not in ("one", "ones") or self.words[phrase.start].lower != "the":
+        if self.words[phrase.head].lower not in ONE or self.words[phrase.start].lower != "the":
             return None
-        said = {self.words[i].lower for i in range(phrase.start + 1, phrase.end)}
+        said = {self.words[i].lower for attribute in phrase.attributes for i in attribute}
 
         def looks(m: int) -> set[str]:
             attributes = (*self.phrases[m].attributes, *predicates.get(m, ()))

@@ -66,9 +66,7 @@ class Clauses:
 
     def skippable(self, i: int) -> bool:
         return i not in self.phrase_of and (
-            self.words[i].kind in SKIPPED_BEFORE_VERB
-            or self.words[i].lower in RELATIVE_PRONOUNS
-            or (self.words[i].lower in ("one", "ones") and i in self.ending_at)
+            self.words[i].kind in SKIPPED_BEFORE_VERB or self.words[i].lower in RELATIVE_PRONOUNS
         )
 
     def parsed_owner(self, i: int) -> int | None:

@@ -4,7 +4,7 @@ with that, what can belong to what."""
 from __future__ import annotations
 
 from . import word_classes as classes
-from .lexicon import BODY, CAUGHT, CLOTHES, COLORS, FEMALE, LIVING, MALE, MARKS
+from .lexicon import BODY, CAUGHT, CLOTHES, COLORS, FEMALE, LIVING, MALE, MARKS, PARTS
 from .phrases import NounPhrase
 from .picture_tags import SUBJECT_WORD
 from .tagging import Word
@@ -39,7 +39,13 @@ class Kinds:
         """Persons, animals and beings of tales; a teddy bear does not."""
         if len(self.phrases[n].noun) == 1 and (self.is_in(n, LIVING) or self.is_subject_tag(n)):
             return True
-        return self._classes[n][:1] in (classes.PERSON, classes.ANIMAL) and not self.is_in(n, CLOTHES | BODY | COLORS)
+        if self._classes[n][:1] in (classes.PERSON, classes.ANIMAL):
+            return not self.is_in(n, CLOTHES | BODY | COLORS)
+        return classes.PERSON in self._classes[n] and self._classes[n][0] not in classes.CONCRETE and self._is_being(n)
+
+    def _is_being(self, n: int) -> bool:
+        """Whether the word before the noun names a being: "a vampire count"."""
+        return any(self.words[i].lower in LIVING for attribute in self.phrases[n].attributes for i in attribute)
 
     def is_person(self, n: int) -> bool:
         return self.lives(n) and (self._classes[n][:1] != classes.ANIMAL)
@@ -59,6 +65,8 @@ class Kinds:
 
     def is_part(self, n: int) -> bool:
         """A part of a thing: roof, wheel, handle, cushion."""
+        if self.is_in(n, PARTS):
+            return True
         return classes.PART in self._classes[n][: 2 * MAIN_SENSES] and self._classes[n][:1] not in ("V", "U")
 
     def may_be_part(self, n: int) -> bool:
@@ -68,7 +76,18 @@ class Kinds:
     def is_big(self, n: int) -> bool:
         """Vehicles, furniture, buildings, places: no one carries them."""
         main = self._classes[n].replace("S", "").replace("X", "")[:1]
+        if main == classes.STRUCTURE and classes.HELD in self._classes[n]:
+            return False  # a pipe
         return main != "" and main in classes.BIG and not self.is_worn(n)
+
+    def houses(self, n: int, other: int) -> bool:
+        """Whether the first is a room, building or place and the second furniture, which stands there for itself."""
+        first, second = self._classes[n][:1], self._classes[other][:1]
+        return first in classes.HOUSING and second == classes.FURNITURE and not self.is_part(other)
+
+    def is_landscape(self, n: int) -> bool:
+        """Valleys, rivers: what they are "with" stands there for itself."""
+        return self._classes[n][:1] == classes.NATURE
 
     def is_handy(self, n: int) -> bool:
         """What may be in hands: weapons, tools, instruments, bags, small things."""

@@ -59,7 +59,8 @@ COMPOUNDS = _phrases("""
     merry-go-round, cowboy hat, cowboy boots, top hat, bow tie, t shirt, high heels, hiking boots, swimming pool,
     picture frame, jewelry box, treasure chest, playing cards, chess board, chess piece, piggy bank, door knob,
     door bell, wind mill, light house, tree house, dog house, bird house, snow man, snow globe, gingerbread man,
-    jack-o-lantern, musical instrument, grand piano, electric guitar
+    jack-o-lantern, musical instrument, grand piano, electric guitar, trash can, garbage can, watering can, tin can,
+    soda can, beer can, spray can
 """)
 """Nouns of several words: the words before the last are no attributes."""
 
@@ -148,7 +149,7 @@ CLOTHES = _words("""
     slippers glasses sunglasses spectacles goggles mask veil bandana headband ribbon bow earring earrings ring
     bracelet watch belt backpack outfit clothes clothing sari poncho raincoat overalls eyepatch thighhighs kneehighs
     pantyhose legwear hairband headpiece choker serafuku bodysuit zettai-ryouiki headphones tutu sash halo onesie romper
-    leotard jumpsuit waistcoat turtleneck blazer parka beret turban tiara bonnet kerchief monocle lederhosen dirndl
+    hood leotard jumpsuit waistcoat turtleneck blazer parka beret turban tiara bonnet kerchief monocle lederhosen dirndl
 """)
 
 LIVING = _words("""
@@ -163,7 +164,7 @@ LIVING = _words("""
     sparrow peacock flamingo turtle tortoise frog toad snake lizard crocodile alligator dinosaur bee butterfly
     spider ant snail octopus crab
     ghost vampire zombie demon devil alien mermaid samurai ninja viking spirit skeleton scarecrow snowman golem goblin
-    orc troll ogre giant cyborg android superhero sorcerer sorceress
+    joey cub foal fawn orc troll ogre giant cyborg android superhero sorcerer sorceress
 """)
 
 BODY = _words("""
@@ -173,6 +174,11 @@ BODY = _words("""
 
 MARKS = _words("spot spots stripe stripes dot dots patch patches marking markings stain stains")
 
+PARTS = _words("""
+    petal leaf trunk stem branch root bark blade rim tip edge bumper screen tower pattern icing frosting crust
+""")
+"""Parts of things that WordNet does not call parts."""
+
 CAUGHT = _words("fish salmon trout tuna carp eel lobster crab shrimp prawn squid snail")
 """Animals that belong to whoever holds them."""
 
@@ -181,6 +187,8 @@ ARTICLES = _words("a an")
 POSSESSIVES = _words("his her its their my your our")
 
 DETERMINERS = ARTICLES | POSSESSIVES | _words("the this that these those") | frozenset(NUMBERS)
+
+ONE = ("one", "ones")
 
 SENTENCE_ENDS = (".", "!", "?", ";")
 

@@ -15,7 +15,7 @@ KEYWORD = re.compile(r"(?<!\w)(?:BREAK|AND)(?!\w)")
 GROUP = re.compile(r"\[([^\[\]]*)\]|\{([^{}]*\|[^{}]*)\}")
 LOOSE_WEIGHT = re.compile(rf"(?<=[\w\s]):{NUMBER}(?![\w.])")
 STEP = re.compile(rf"\s*{NUMBER}\s*")
-GOES_ON = re.compile(r"\s+(?!(?:on|in|at|with|and|or|near|under|by|of|is|are|next|beside|behind|above)\b)\w")
+GOES_ON = re.compile(r"\s+(?!(?:on|in|at|with|and|or|near|under|by|of|is|are|next|beside|behind|above|\w+ing)\b)\w")
 
 NOTES = {
     "loader": "{}: nothing is loaded by this; ComfyUI sends it to the model as words. Use a LoRA loader node.",

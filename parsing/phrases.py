@@ -15,6 +15,7 @@ from .lexicon import (
     DESCRIBING,
     HAVING,
     NUMBERS,
+    ONE,
     PAST_TENSE_THINGS,
     PATTERNS,
     PRONOUNS,
@@ -116,7 +117,8 @@ def _content_end(words: list[Word], begin: int, determined: bool) -> int:
         if _opens_another(words, begin, at):
             break
         if not (
-            kind in ("adjective", "noun", "adverb")
+            _is_described_one(words, begin, at, determined)
+            or kind in ("adjective", "noun", "adverb")
             or (kind == "verb" and _is_mistagged_or_participle(words, begin, at, determined))
             or (kind in ("conjunction", "punctuation") and _joins_attributes(words, begin, at, determined))
         ):
@@ -133,6 +135,17 @@ def _opens_another(words: list[Word], begin: int, at: int) -> bool:
     inside = [word for word in words[at : at + 2] if word.weight == here]
     described = words[at].kind == "adjective" or words[at].lower in DESCRIBING
     return here != words[at - 1].weight and described and len(inside) > 1 and inside[1].kind in ("noun", "adjective")
+
+
+def _is_described_one(words: list[Word], begin: int, at: int, determined: bool) -> bool:
+    """Whether the word is "one" in "a red one"."""
+    before = words[at - 1]
+    return (
+        words[at].lower in ONE
+        and determined
+        and at > begin
+        and (before.kind == "adjective" or before.lower in DESCRIBING)
+    )
 
 
 def _is_mistagged_or_participle(words: list[Word], begin: int, at: int, determined: bool) -> bool:
@@ -194,6 +207,8 @@ def _head_end(words: list[Word], begin: int, end: int, determined: bool) -> int:
 
 def _can_be_head(words: list[Word], begin: int, end: int, determined: bool) -> bool:
     word = words[end - 1]
+    if word.lower in ONE:
+        return _is_described_one(words, begin, end - 1, determined)
     if word.lower in QUANTITIES | PRONOUNS:
         return False
     if word.kind == "noun":

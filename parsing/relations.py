@@ -88,6 +88,9 @@ class Relations(Clauses):
         held = self.words[first].lower in HOLDING and self.kinds.is_taken_in_hand(owned)
         if self.kinds.lives(owned) and not held:
             return
+        around = [n for n in owners if self.kinds.is_landscape(n) or self.kinds.houses(n, owned)]
+        if len(around) == len(owners) and not self.kinds.is_part(owned):
+            return
         self.owners[owned] = Possession(owners, first)
 
     def _can_be_had(self, i: int, owned: int) -> bool:

@@ -24,6 +24,8 @@ from .word_classes import ANIMAL, CONCRETE, PERSON, noun_classes, parts_of_speec
 
 BEFORE_NOUN = ("adjective", "determiner", "number")
 INFLECTIONS = ("ing", "ed", "s")
+PASSES = 2
+"""What is repaired of a word may settle what the word before it is: "a lantern floats above"."""
 AFTER_VERB = ("preposition", "adverb", "determiner", "punctuation")
 
 
@@ -32,8 +34,9 @@ def repaired(words: list[Word]) -> list[Word]:
     kinds = {word.kind for word in words}
     lacks_verb = "conjunction" in kinds and not kinds & {"verb", "auxiliary"}
     done = list(words)
-    for i in range(len(done)):
-        done[i] = _repaired(done, i, lacks_verb)
+    for _ in range(PASSES):
+        for i in range(len(done)):
+            done[i] = _repaired(done, i, lacks_verb)
     return done
 
 
@@ -58,7 +61,8 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
     parts = parts_of_speech(word.lower)
     named = ("n" in parts and "a" not in parts) or word.lower in LIVING
     if word.kind == "adjective" and named and word.lower not in DESCRIBING:
-        if before and before.kind != "preposition" and (after is None or after.kind not in ("noun", "adjective")):
+        goes_on = after is not None and after.kind in ("noun", "adjective") and not _is_doing(after)
+        if before and before.kind != "preposition" and not goes_on:
             return replace(word, kind="noun", tag="NN")
     if word.kind == "noun" and before and before.kind in ("noun", "adjective") and not word.proper:
         if lacks_verb and word.lower in POSTURES and before.kind == "noun" and after and after.kind == "preposition":
@@ -96,6 +100,9 @@ def _is_noun(word: Word, before: Word | None, after: Word | None) -> bool:
         return noun_classes(word.lemma)[:1] in (PERSON, ANIMAL)
     if opens and (after is None or after.kind == "punctuation") and word.tag != "VBG":
         return noun_classes(word.lower)[:1] in tuple(CONCRETE) or word.lower in BODY | CLOTHES
+    ends = after is None or after.kind in ("verb", "punctuation", "preposition")
+    if before and before.kind == "conjunction" and word.tag in ("VB", "VBP") and ends:
+        return word.lower in BODY | CLOTHES
     if before is None or not _describes(before) or word.lower in HAVING | PREPOSITIONS or word.tag == "VBG":
         return False
     if after and after.kind == "noun" and word.tag in ("VBN", "VBD"):
@@ -119,12 +126,19 @@ def _is_participle_before_noun(word: Word, before: Word | None, after: Word | No
     return word.lower.endswith("ed") or classes.BODY in noun_classes(after.lower, after.lemma)[:1]
 
 
+def _is_doing(word: Word) -> bool:
+    """Whether a word in -ing is more likely a verb than a thing: feeding, not a building."""
+    return (
+        word.lower.endswith("ing") and _is_verb(word.lower, 3) and noun_classes(word.lower)[:1] not in tuple(CONCRETE)
+    )
+
+
 def _is_participle_in_dress(word: Word, before: Word | None, after: Word | None) -> bool:
     """Whether "matching" in "both in matching pajamas" was taken for a noun."""
     if not (before and after and before.lower in HAVING and word.lower.endswith("ing")):
         return False
     described = after.kind in ("noun", "adjective") or after.lower in DESCRIBING
-    return described and noun_classes(word.lower)[:1] not in tuple(CONCRETE) and _is_verb(word.lower, 3)
+    return described and _is_doing(word)
 
 
 def _verb(words: list[Word], i: int) -> Word | None:
@@ -147,8 +161,7 @@ def _verb(words: list[Word], i: int) -> Word | None:
         if doing and words[i - 1].lower in DESCRIBING:
             return None
         acts = first.kind == "determiner" or noun_classes(words[i - 1].lemma)[:1] in (PERSON, ANIMAL)
-        concrete = noun_classes(word.lower)[:1] in tuple(CONCRETE)
-        acting = acts and words[i - 1].kind == "noun" and not concrete and _is_verb(word.lower, 3)
+        acting = acts and words[i - 1].kind == "noun" and _is_doing(word)
         return replace(word, kind="verb", tag="VBG") if acting else None
     single = first.lower in ARTICLES or first.lower == "one"
     if word.lower.endswith("s") and not word.lower.endswith("ss"):
