@@ -163,7 +163,7 @@ class Clauses:
         said: list[int] = []
         while at < len(self.words) and at not in self.phrase_of:
             word, after = self.words[at], self.words[at + 1] if at + 1 < len(self.words) else None
-            closed = after is None or after.kind in ("punctuation", "conjunction")
+            closed = after is None or after.kind in ("punctuation", "conjunction") or after.tag == "VBG"
             leads_on = after is not None and after.kind in ("adjective", "adverb") and at + 1 not in self.phrase_of
             if word.lower in ("not", "n't", "never"):
                 return self.after_but(at)

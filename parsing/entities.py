@@ -18,7 +18,7 @@ from .clauses import COPULAS
 from .excluded import Excluded
 from .kinds import Kinds
 from .language import is_english
-from .lexicon import DESCRIBING
+from .lexicon import CLOTHES, DESCRIBING, WEARING
 from .models import MANUAL_EXAMPLE
 from .phrases import NounPhrase, noun_phrases
 from .relations import Relations
@@ -31,6 +31,8 @@ NOT_ENGLISH = f"the parser reads English, and this prompt seems to be in another
 NOTHING = f"the prompt has no noun that could be an entity, so nothing will be bound. {BY_HAND}"
 
 PHOTOGRAPHIC = {"black", "white", "sepia"}
+PICTURES = {"photo", "photograph", "picture", "image"}
+BESIDE = {"and", "on", "in", "next", "beside", "behind", "above", "under", "hanging", "leaning"}
 
 
 def find_entities(pipeline: Any, prompt: PlainPrompt, excluded: Excluded) -> tuple[tuple[Entity, ...], list[str]]:
@@ -95,11 +97,29 @@ def _is_excluded(words: list[Word], phrase: NounPhrase, text: str, excluded: Exc
     placed = before is not None and before.kind == "preposition" and before.lower != "of"
     looks = _looks(words, phrase)
     thing = phrase.determined and looks & DESCRIBING and not looks & PHOTOGRAPHIC and not of and not placed
+    thing = thing or _is_dress(words, phrase) or _is_picture(words, phrase)
     if (forms & excluded.always and not thing) or (of and forms & excluded.before_of):
         return True
     described = phrase.attributes or (after and after.lemma in COPULAS)
     scene = after is not None and after.lower == "with"
     return bool(forms & excluded.background) and (placed or scene or not described)
+
+
+def _is_dress(words: list[Word], phrase: NounPhrase) -> bool:
+    """Whether "top" is what someone is dressed in: "a woman in a black top"."""
+    before = words[phrase.start - 1].lower if phrase.start else ""
+    worn = before in WEARING or before in ("in", "with")
+    return worn and phrase.determined and bool(phrase.attributes) and words[phrase.head].lower in CLOTHES
+
+
+def _is_picture(words: list[Word], phrase: NounPhrase) -> bool:
+    """Whether a picture is a thing among others: "a framed photo and a clock", "a stack of old photos"."""
+    if words[phrase.head].lemma not in PICTURES or not phrase.attributes:
+        return False
+    after = [word.lower for word in words[phrase.end : phrase.end + 2]] or [""]
+    before = words[phrase.start - 1].lower if phrase.start else ""
+    beside = after[0] in BESIDE and not PHOTOGRAPHIC.intersection(after)
+    return before == "of" or (phrase.determined and beside)
 
 
 def _looks(words: list[Word], phrase: NounPhrase) -> set[str]:

@@ -4,7 +4,7 @@ with that, what can belong to what."""
 from __future__ import annotations
 
 from . import word_classes as classes
-from .lexicon import BODY, CAUGHT, CLOTHES, COLORS, FEMALE, LIVING, MALE, MARKS, PARTS
+from .lexicon import BODY, CAUGHT, CLOTHES, COLORS, FEMALE, GROUNDS, LIVING, MALE, MARKS, PARTS, PATTERNS
 from .phrases import NounPhrase
 from .picture_tags import SUBJECT_WORD
 from .tagging import Word
@@ -78,6 +78,8 @@ class Kinds:
         main = self._classes[n].replace("S", "").replace("X", "")[:1]
         if main == classes.STRUCTURE and classes.HELD in self._classes[n]:
             return False  # a pipe
+        if self.is_in(n, GROUNDS):
+            return True
         return main != "" and main in classes.BIG and not self.is_worn(n)
 
     def houses(self, n: int, other: int) -> bool:
@@ -92,7 +94,15 @@ class Kinds:
     def is_handy(self, n: int) -> bool:
         """What may be in hands: weapons, tools, instruments, bags, small things."""
         main = self._classes[n].replace(classes.PART, "")[:MAIN_SENSES]
-        return not self.lives(n) and (classes.HELD in main or main[:1] == classes.THING)
+        loose = main[:1] == classes.THING and not self.is_big(n)
+        return not self.lives(n) and (classes.HELD in main or loose)
+
+    def is_container(self, n: int) -> bool:
+        """Cups, quivers, boxes."""
+        return classes.CONTAINER in self._classes[n][:MAIN_SENSES] and not self.is_big(n)
+
+    def is_pattern(self, n: int) -> bool:
+        return self.is_in(n, PATTERNS)
 
     def is_unknown(self, n: int) -> bool:
         return self._classes[n] == ""

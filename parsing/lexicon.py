@@ -122,7 +122,7 @@ MADE = _words("made built carved woven knitted cut")
 
 COVERED = _words("""
     covered coated painted dyed drenched soaked wrapped draped dipped dusted colored coloured sprinkled topped adorned
-    decorated encrusted
+    decorated encrusted overgrown trimmed studded embroidered stuffed laden loaded armed equipped fitted lined
 """)
 """What is done with something that is then on a thing: "covered in snow", "decorated with lights"."""
 
@@ -144,12 +144,13 @@ PARTITIVE = _words("one other another first second third")
 CLOTHES = _words("""
     hat cap helmet beanie hood crown scarf tie bowtie necklace collar coat jacket hoodie sweater jumper cardigan
     vest shirt t-shirt tshirt blouse top tunic dress gown robe kimono toga skirt kilt pants trousers jeans shorts
-    leggings suit tuxedo uniform costume armor armour cloak cape apron swimsuit bikini pajamas pyjamas glove
-    gloves mitten mittens sock socks stocking stockings tights shoe shoes boot boots sneakers sandals heels
-    slippers glasses sunglasses spectacles goggles mask veil bandana headband ribbon bow earring earrings ring
-    bracelet watch belt backpack outfit clothes clothing sari poncho raincoat overalls eyepatch thighhighs kneehighs
-    pantyhose legwear hairband headpiece choker serafuku bodysuit zettai-ryouiki headphones tutu sash halo onesie romper
-    hood leotard jumpsuit waistcoat turtleneck blazer parka beret turban tiara bonnet kerchief monocle lederhosen dirndl
+    leggings suit tuxedo uniform costume armor armour cloak cape apron swimsuit bikini pajamas pyjamas glove gloves
+    mitten mittens sock socks stocking stockings tights shoe shoes boot boots sneakers sandals heels slippers
+    glasses sunglasses spectacles goggles mask veil bandana headband ribbon bow earring earrings ring bracelet watch
+    belt backpack outfit clothes clothing sari poncho raincoat overalls eyepatch thighhighs kneehighs pantyhose
+    legwear hairband headpiece choker serafuku bodysuit zettai-ryouiki headphones tutu sash halo onesie romper obi
+    hakama yukata haori cheongsam qipao hood leotard jumpsuit waistcoat turtleneck blazer parka beret turban tiara
+    bonnet kerchief monocle lederhosen dirndl
 """)
 
 LIVING = _words("""
@@ -173,6 +174,9 @@ BODY = _words("""
 """)
 
 MARKS = _words("spot spots stripe stripes dot dots patch patches marking markings stain stains")
+
+GROUNDS = _words("garden yard backyard playground courtyard orchard")
+"""Places that WordNet counts among groups or things."""
 
 PARTS = _words("""
     petal leaf trunk stem branch root bark blade rim tip edge bumper screen tower pattern icing frosting crust

@@ -1,4 +1,5 @@
-"""Syntax of other programs in a prompt: ``BREAK``, ``AND``, ``<lora:name:0.8>``, ``[a:b:0.5]``, ``ball:1.2``.
+"""Syntax of other programs in a prompt: ``BREAK``, ``AND``, ``<lora:name:0.8>``, ``[a:b:0.5]``, ``ball:1.2``,
+``--ar 2:3``.
 
 ComfyUI has none of it and sends it to the model as words, so these keep their rows; but they are not read as words of
 the prompt, and the user is told.
@@ -10,6 +11,7 @@ import re
 from collections.abc import Callable
 
 NUMBER = r"\d*\.?\d+"
+PARAMETER = re.compile(rf"(?<!\S)--[a-z]+(?:[ ](?:{NUMBER}(?::\d+)?|raw)(?!\w))?")
 LOADER = re.compile(r"<[\w-]+:[^<>]*>")
 KEYWORD = re.compile(r"(?<!\w)(?:BREAK|AND)(?!\w)")
 GROUP = re.compile(r"\[([^\[\]]*)\]|\{([^{}]*\|[^{}]*)\}")
@@ -26,6 +28,7 @@ NOTES = {
     "change": "{}: ComfyUI does not change words while it samples; the model reads all of them at every step. "
     "Use Conditioning (Set Timestep Range).",
     "brackets": "{}: square brackets lower no weight in ComfyUI. Write (words:0.9).",
+    "parameter": "{}: a parameter of another program; the model reads it as words.",
     "weight": "{}: a number without parentheses is no weight in ComfyUI. Write (words:1.2).",
 }
 
@@ -47,6 +50,10 @@ def masked(text: str) -> tuple[str, list[str]]:
         note("loader", match[0])
         return _blank(match[0])
 
+    def parameter(match: re.Match[str]) -> str:
+        note("parameter", match[0])
+        return _blank(match[0], ",")
+
     def keyword(match: re.Match[str]) -> str:
         note(match[0])
         return _blank(match[0], ".")
@@ -55,7 +62,7 @@ def masked(text: str) -> tuple[str, list[str]]:
         note("weight", match[0])
         return _blank(match[0])
 
-    text = LOADER.sub(loader, text)
+    text = PARAMETER.sub(parameter, LOADER.sub(loader, text))
     text = KEYWORD.sub(keyword, text)
     before = None
     while text != before:

@@ -114,7 +114,7 @@ def _content_end(words: list[Word], begin: int, determined: bool) -> int:
     at = begin
     while at < len(words):
         kind = words[at].kind
-        if _opens_another(words, begin, at):
+        if _opens_another(words, begin, at) or _leads_to_verb(words, begin, at):
             break
         if not (
             _is_described_one(words, begin, at, determined)
@@ -135,6 +135,13 @@ def _opens_another(words: list[Word], begin: int, at: int) -> bool:
     inside = [word for word in words[at : at + 2] if word.weight == here]
     described = words[at].kind == "adjective" or words[at].lower in DESCRIBING
     return here != words[at - 1].weight and described and len(inside) > 1 and inside[1].kind in ("noun", "adjective")
+
+
+def _leads_to_verb(words: list[Word], begin: int, at: int) -> bool:
+    """Whether the word is an adverb between a noun and its verb: "the designer carefully selected fabrics"."""
+    after = words[at + 1] if at + 1 < len(words) else None
+    named = at > begin and words[at - 1].kind == "noun" and words[at - 1].lower not in DESCRIBING
+    return named and words[at].kind == "adverb" and after is not None and after.kind == "verb"
 
 
 def _is_described_one(words: list[Word], begin: int, at: int, determined: bool) -> bool:

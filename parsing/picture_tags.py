@@ -15,7 +15,10 @@ QUALITY = """
     (?:4|8|16)k(?:[ ](?:uhd|hdr|wallpaper|resolution))? | uhd | hdr | raw[ ]photo | sharp[ ]focus | vivid[ ]colou?rs |
     professional | official[ ]art | concept[ ]art | digital[ ](?:art|painting|illustration) | artstation |
     unreal[ ]engine(?:[ ]\\d)? | octane[ ]render | cinematic(?:[ ]\\w+)? | dynamic[ ](?:pose|angle|lighting) |
-    anime(?:[ ](?:style|screencap))? | illustration | comic | sketch | monochrome | greyscale | safe | sensitive | nsfw
+    anime(?:[ ](?:style|screencap))? | illustration | comic | sketch | monochrome | greyscale | safe | sensitive |
+    nsfw | \\d+[ ]?mm(?:[ ]lens|[ ]photo(?:graphy)?)? | f/?\\d[\\d.]* | iso[ ]?\\d+ | film[ ]grain | golden[ ]hour |
+    fantasy | (?:volumetric|natural|rim|ambient)[ ]light |
+    (?:pixar|disney|ghibli|manga|cartoon|comic|photographic|painterly)[ ]style
 """
 VIEW = """
     solo(?:[ ]focus)? | looking[ ]at[ ](?:the[ ])?(?:viewer|camera|another) | looking[ ](?:back|away|up|down) |

@@ -61,6 +61,7 @@ class Relations(Clauses):
             self._dressed(i)
         elif word.lower == "of":
             self._made_of(i)
+            self._content(i)
         elif word.lemma in COPULAS and word.kind in ("auxiliary", "verb"):
             self._predicate(i)
 
@@ -106,6 +107,8 @@ class Relations(Clauses):
         """Whose hat it is in "... wearing a hat" and "... with a hat", for the verb or preposition at ``i``."""
         if meant := self._meant(i):
             return meant
+        if one := self._counted_one(i):
+            return one
         word = self.words[i]
         wearing = word.lower in WEARING | HOLDING or word.lower == "in"
         bodily = wearing or self.kinds.is_body(owned) or self.kinds.is_worn(owned)
@@ -129,6 +132,12 @@ class Relations(Clauses):
             if near:
                 return ((persons or alive or near)[0],)
         return () if playing or not chain else (chain[0],)
+
+    def _counted_one(self, i: int) -> tuple[int, ...]:
+        """The only "1girl" or the like, if the word at ``i`` begins an item of a list of tags: "holding sword"."""
+        counted = [n for n in range(len(self.phrases)) if self.kinds.is_subject_tag(n)]
+        opens = i == 0 or self.words[i - 1].lower == ","
+        return tuple(counted) if opens and len(counted) == 1 and self.words[i].lower in HOLDING | WEARING else ()
 
     def _meant(self, i: int) -> tuple[int, ...]:
         """The phrases that the pronoun before the verb or preposition at ``i`` means, if there is one."""
@@ -190,6 +199,12 @@ class Relations(Clauses):
             return
         owner = next(iter(self.chain(i - 1)), None) if made else self.ending_at.get(i)
         self._absorb(owner, owned, i - 1 if made else i)
+
+    def _content(self, i: int) -> None:
+        """What a sub-object is full of is the same one's: "carrying a quiver of arrows"."""
+        holder, owned = self.ending_at.get(i), self.starting_at.get(i + 1)
+        if holder in self.owners and owned is not None:
+            self._own((holder,), owned, i)
 
     def _absorb(self, owner: int | None, absorbed: int, first: int) -> None:
         """Turns a phrase into an attribute of another: the words from ``first`` to its end."""
@@ -259,6 +274,8 @@ class Relations(Clauses):
                 self._continue(n)
             if n not in self.owners and self.is_tag(n):
                 self._describe_person(n)
+                if n not in self.owners and n not in self.absorbed:
+                    self._describe_thing(n)
 
     def _is_added(self, n: int) -> bool:
         """Whether the phrase stands in parentheses behind another: "a wizard (purple robe)"."""
@@ -319,6 +336,15 @@ class Relations(Clauses):
             return listed, this.determined
         return listed and not this.determined and not after.determined and not kinds.is_big(n), False
 
+    def _describe_thing(self, n: int) -> None:
+        """A tag of a part is said of the thing that the prompt begins with: "vintage camera, leather strap"."""
+        first = next((c for c in range(len(self.phrases)) if c not in self.excluded), n)
+        between = range(first + 1, n)
+        alone = all(c in self.owners or c in self.excluded | self.absorbed for c in between)
+        if first < n and alone and self.kinds.is_part(n) and not self.is_spoken_of(n):
+            self._own((first,), n, self.phrases[n].start)
+            self.doubtful[n] = first
+
     def _describe_person(self, n: int) -> None:
         """A tag of the body, clothes or a thing in the hands is said of the only person or animal."""
         bodily = self.kinds.is_body(n) or self.kinds.is_worn(n)
@@ -327,12 +353,13 @@ class Relations(Clauses):
         if len(counted or living) != 1 or n in counted or (self.is_spoken_of(n) and not bodily):
             return
         one = (counted or living)[0]
-        if counted and self.kinds.is_person(n):
+        if counted and (self.kinds.is_person(n) or self.kinds.is_pattern(n)):
             self._absorb(one, n, self.phrases[n].start)
             return
         if not counted and (self.phrases[one].count > 1 or self.phrases[one].start - self.phrases[n].end > 1):
             return
-        handy = self.kinds.is_handy(n) or (bool(counted) and self.kinds.is_unknown(n))
+        tagged = bool(counted) and (self.kinds.is_unknown(n) or self.kinds.is_container(n))
+        handy = self.kinds.is_handy(n) or tagged
         loose = self.kinds.is_person(one) and self.kinds.is_loose(n) and handy
         if bodily or loose:
             if not bodily:

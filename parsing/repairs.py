@@ -52,7 +52,7 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
         return replace(word, kind="noun", tag="NN")
     if word.kind in ("verb", "preposition", "adverb", "other") and _is_noun(word, before, after):
         return replace(word, kind="noun", tag="NNS" if word.lower != word.lemma else "NN")
-    if word.kind == "verb" and _is_participle_before_noun(word, before, after):
+    if word.kind == "verb" and _is_participle_before_noun(word, before, after, _noun_after(words, i)):
         return replace(word, kind="adjective")
     if word.kind in ("adverb", "verb") and word.lower in (COLORS if word.kind == "adverb" else PATTERNS):
         return replace(word, kind="adjective", tag="JJ")
@@ -61,6 +61,8 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
     parts = parts_of_speech(word.lower)
     named = ("n" in parts and "a" not in parts) or word.lower in LIVING
     if word.kind == "adjective" and named and word.lower not in DESCRIBING:
+        if word.lower in LIVING and _is_all(before, after):
+            return replace(word, kind="noun", tag="NN")
         goes_on = after is not None and after.kind in ("noun", "adjective") and not _is_doing(after)
         if before and before.kind != "preposition" and not goes_on:
             return replace(word, kind="noun", tag="NN")
@@ -69,7 +71,7 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
             return replace(word, kind="verb", tag="VBP")
         if verb := _verb(words, i):
             return verb
-    if word.kind == "noun" and parts_of_speech(word.lower) in ("a", "ar", "ra"):
+    if word.kind in ("noun", "verb") and parts_of_speech(word.lower) in ("a", "ar", "ra"):
         if before is None or before.kind == "punctuation" or (after and after.kind == "noun"):
             return replace(word, kind="adjective", tag="JJ")
     return word
@@ -86,6 +88,11 @@ def _is_added(noun: Word | None, word: Word | None, after: Word | None) -> bool:
     return noun.kind not in ("determiner", "number", "punctuation", "preposition", "conjunction") and (
         after is None or after.kind in ("punctuation", "conjunction", "preposition")
     )
+
+
+def _is_all(before: Word | None, after: Word | None) -> bool:
+    """Whether a word is all of an item of a list."""
+    return all(each is None or each.kind == "punctuation" for each in (before, after))
 
 
 def _describes(word: Word) -> bool:
@@ -111,7 +118,7 @@ def _is_noun(word: Word, before: Word | None, after: Word | None) -> bool:
     return any(each[:1] == "n" and (word.kind != "adverb" or "r" not in each) for each in parts)
 
 
-def _is_participle_before_noun(word: Word, before: Word | None, after: Word | None) -> bool:
+def _is_participle_before_noun(word: Word, before: Word | None, after: Word | None, noun: Word | None) -> bool:
     """Whether a participle describes the noun to come: "in shining black armor", "with glowing eyes"."""
     if word.tag not in ("VBG", "VBN", "VBD") or word.lower in HAVING or after is None:
         return False
@@ -119,11 +126,20 @@ def _is_participle_before_noun(word: Word, before: Word | None, after: Word | No
         return False
     if before is not None and (before.lower in HAVING or before.lower == "of"):
         return True
-    if before is not None and before.kind == "conjunction" and word.tag != "VBG":
+    of_body = noun is not None and classes.BODY in noun_classes(noun.lemma, noun.lower)[:1]
+    if before is not None and before.kind == "conjunction" and (word.tag != "VBG" or of_body):
         return True
     if before is not None and before.kind != "punctuation":
         return False
-    return word.lower.endswith("ed") or classes.BODY in noun_classes(after.lower, after.lemma)[:1]
+    return word.lower.endswith("ed") or of_body
+
+
+def _noun_after(words: list[Word], i: int) -> Word | None:
+    """The noun after a word and its adjectives."""
+    while i + 1 < len(words) and words[i + 1].kind == "adjective":
+        i += 1
+    after = _at(words, i + 1)
+    return after if after and after.kind == "noun" else None
 
 
 def _is_doing(word: Word) -> bool:

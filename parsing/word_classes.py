@@ -12,7 +12,7 @@ TABLE = Path(__file__).parent / "wordnet" / "words.txt.gz"
 PERSON, ANIMAL, BODY, WORN, HELD, PLANT, FOOD, SHAPE, THING = "PABWHLFDO"
 BIG = "VUKGN"
 """Vehicles, furniture, buildings and rooms, places, nature: nothing that is carried."""
-STRUCTURE, FURNITURE, NATURE = "KUN"
+STRUCTURE, FURNITURE, CONTAINER, NATURE = "KUCN"
 HOUSING = ("K", "G")
 PART = "R"
 TIME, QUALITY = "TX"
