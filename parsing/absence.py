@@ -23,7 +23,10 @@ def _is_denied(words: list[Word], phrase: NounPhrase) -> bool:
     first = words[phrase.start].lower
     if first in ABSENCE or before in ABSENCE or before in ("not", "nor", "neither", "never"):
         return True
-    return before in ("any", "of") and phrase.start > 1 and words[phrase.start - 2].lower in (*ABSENCE, "not", "free")
+    earlier = words[phrase.start - 2].lower if phrase.start > 1 else ""
+    if earlier in ("not", "n't", "never") and words[phrase.start - 1].kind == "verb":
+        return True
+    return before in ("any", "of", "than") and earlier in (*ABSENCE, "not", "free", "instead", "rather")
 
 
 def _goes_on(words: list[Word], denied: NounPhrase, phrase: NounPhrase) -> bool:

@@ -73,12 +73,21 @@ class Antecedents:
         """The index of "one" in "one black" or "a black one", if the phrase is one like that."""
         phrase = self.phrases[n]
         noun = self.words[phrase.head]
+        if self._is_one_of_several(n):
+            return phrase.start
         if phrase.start == 0 or not (noun.lower in COLORS or noun.lower == "one" or noun.kind in ("adjective", "verb")):
             return None
         if noun.lower == "one":
             return phrase.head
         opens = {word.lower for word in self.words[phrase.start : phrase.end - 1]} & (PARTITIVE | set(NUMBERS))
         return phrase.start if opens else None
+
+    def _is_one_of_several(self, n: int) -> bool:
+        """ "One calico, one cream" after "three kittens"."""
+        ones = [m for m, phrase in enumerate(self.phrases) if self.words[phrase.start].lower == "one"]
+        bare = not (self.kinds.lives(n) or self.kinds.is_worn(n) or self.kinds.is_body(n) or self.kinds.is_big(n))
+        bare = bare and not self.phrases[n].attributes
+        return n in ones and len(ones) > 1 and bare and any(self.kinds.is_plural(m) for m in range(ones[0]))
 
     def named_before(self, n: int, again: Container[int]) -> int | None:
         """The phrase that names the same thing for the first time: "a fox and a hound; the fox wears a hat"."""

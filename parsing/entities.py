@@ -32,7 +32,21 @@ NOTHING = f"the prompt has no noun that could be an entity, so nothing will be b
 
 PHOTOGRAPHIC = {"black", "white", "sepia"}
 PICTURES = {"photo", "photograph", "picture", "image"}
-BESIDE = {"and", "on", "in", "next", "beside", "behind", "above", "under", "hanging", "leaning"}
+BESIDE = {
+    "and",
+    "on",
+    "in",
+    "next",
+    "beside",
+    "behind",
+    "above",
+    "under",
+    "hanging",
+    "leaning",
+    "clipped",
+    "pinned",
+    "taped",
+}
 
 
 def find_entities(pipeline: Any, prompt: PlainPrompt, excluded: Excluded) -> tuple[tuple[Entity, ...], list[str]]:
@@ -92,7 +106,8 @@ def _is_excluded(words: list[Word], phrase: NounPhrase, text: str, excluded: Exc
     head = words[phrase.head]
     before = words[phrase.start - 1] if phrase.start else None
     after = words[phrase.end] if phrase.end < len(words) else None
-    forms = {head.lower, head.lemma, _text(words, phrase.noun, text).lower()}
+    whole = _text(words, phrase.noun, text).lower()
+    forms = {whole} if len(phrase.noun) > 1 else {whole, head.lemma}
     of = after is not None and after.lower == "of"
     placed = before is not None and before.kind == "preposition" and before.lower != "of"
     looks = _looks(words, phrase)

@@ -41,6 +41,8 @@ def is_english(text: str) -> bool:
     foreign = sum(word in FOREIGN for word in words)
     english = sum(word in FUNCTION_WORDS for word in words)
     known = sum(word in FUNCTION_WORDS or is_known(word) for word in words)
+    if foreign and foreign >= english and known < len(words) / 2:
+        return False
     if foreign > english and (foreign > 1 or known < SURE_SHARE * len(words)):
         return False
     return len(words) < FEWEST_WORDS or english > 0 or known >= KNOWN_SHARE * len(words)

@@ -16,7 +16,7 @@ COLORS = _words("""
     red orange yellow green blue purple violet pink brown black white gray grey beige tan cyan magenta turquoise
     teal navy maroon crimson scarlet indigo lavender lilac ivory cream khaki olive golden silvery bronze copper
     gold silver amber emerald ruby sapphire burgundy mauve azure aqua coral peach mustard charcoal fuchsia
-    vermilion ochre sepia auburn blond blonde
+    vermilion ochre sepia auburn blond blonde mint slate cobalt jade
 """)
 
 SHADES = _words("light dark bright pale deep soft dull pastel neon vivid hot baby sky royal navy lime olive forest")
@@ -26,6 +26,8 @@ QUANTITIES = _words("""
     second third next last
 """)
 """Adjectives that tell how many or which, not what something looks like."""
+
+HUES = _words("shade shades color colors colour colours tone tones hue hues")
 
 MATERIALS = _words("""
     rubber plastic fabric leather glass metal metallic wood wooden woolen wool cotton silk satin velvet denim
@@ -60,7 +62,7 @@ COMPOUNDS = _phrases("""
     picture frame, jewelry box, treasure chest, playing cards, chess board, chess piece, piggy bank, door knob,
     door bell, wind mill, light house, tree house, dog house, bird house, snow man, snow globe, gingerbread man,
     jack-o-lantern, musical instrument, grand piano, electric guitar, trash can, garbage can, watering can, tin can,
-    soda can, beer can, spray can
+    soda can, beer can, spray can, tank top, crop top, tube top, spinning top
 """)
 """Nouns of several words: the words before the last are no attributes."""
 
@@ -100,6 +102,11 @@ PARTICIPLES = {
     **dict.fromkeys(("grasps", "grasp", "grasped"), "grasping"),
     **dict.fromkeys(("wields", "wield", "wielded"), "wielding"),
     **dict.fromkeys(("brandishes", "brandish", "brandished"), "brandishing"),
+    **dict.fromkeys(("hauls", "haul", "hauled"), "hauling"),
+    **dict.fromkeys(("lugs", "lug", "lugged"), "lugging"),
+    **dict.fromkeys(("balances", "balance", "balanced"), "balancing"),
+    **dict.fromkeys(("clasps", "clasp", "clasped"), "clasping"),
+    **dict.fromkeys(("cradles", "cradle", "cradled"), "cradling"),
     **dict.fromkeys(("points", "point", "pointed"), "pointing"),
     **dict.fromkeys(("raises", "raise", "raised"), "raising"),
     **dict.fromkeys(("lifts", "lift", "lifted"), "lifting"),
@@ -132,8 +139,11 @@ PREPOSITIONS = _words("""
     atop amid underneath alongside
 """)
 
-ABSENCE = _words("without no minus lacking sans")
+ABSENCE = _words("without no minus lacking missing sans")
 """Before a thing that is not there."""
+
+KIN = _words("dad daddy mom mum mommy mummy grandma grandpa granny")
+"""Spoken of as names, without an article."""
 
 FEMALE = _words("she her hers herself")
 MALE = _words("he him his himself")
@@ -150,7 +160,7 @@ CLOTHES = _words("""
     belt backpack outfit clothes clothing sari poncho raincoat overalls eyepatch thighhighs kneehighs pantyhose
     legwear hairband headpiece choker serafuku bodysuit zettai-ryouiki headphones tutu sash halo onesie romper obi
     hakama yukata haori cheongsam qipao hood leotard jumpsuit waistcoat turtleneck blazer parka beret turban tiara
-    bonnet kerchief monocle lederhosen dirndl
+    bonnet kerchief monocle lederhosen dirndl tee tailcoat bolero pinafore corduroys flip-flops
 """)
 
 LIVING = _words("""
@@ -170,7 +180,7 @@ LIVING = _words("""
 
 BODY = _words("""
     twintails ponytails bangs ahoge sidelocks braids hair eye eyes ear ears skin fang fangs scar scars freckles dimples
-    tattoo tattoos piercing piercings mole moles makeup
+    dreadlocks cornrows tattoo tattoos piercing piercings mole moles makeup
 """)
 
 MARKS = _words("spot spots stripe stripes dot dots patch patches marking markings stain stains")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 NUMBER = r"\d*\.?\d+"
 PARAMETER = re.compile(rf"(?<!\S)--[a-z]+(?:[ ](?:{NUMBER}(?::\d+)?|raw)(?!\w))?")
+NEGATIVE = re.compile(r"(?<!\S)--no\s[^-]*")
 LOADER = re.compile(r"<[\w-]+:[^<>]*>")
 KEYWORD = re.compile(r"(?<!\w)(?:BREAK|AND)(?!\w)")
 GROUP = re.compile(r"\[([^\[\]]*)\]|\{([^{}]*\|[^{}]*)\}")
@@ -29,6 +30,7 @@ NOTES = {
     "Use Conditioning (Set Timestep Range).",
     "brackets": "{}: square brackets lower no weight in ComfyUI. Write (words:0.9).",
     "parameter": "{}: a parameter of another program; the model reads it as words.",
+    "negative": "{}: ComfyUI has no negative words in a prompt; the model reads them. Use a negative prompt.",
     "weight": "{}: a number without parentheses is no weight in ComfyUI. Write (words:1.2).",
 }
 
@@ -54,6 +56,10 @@ def masked(text: str) -> tuple[str, list[str]]:
         note("parameter", match[0])
         return _blank(match[0], ",")
 
+    def negative(match: re.Match[str]) -> str:
+        note("negative", match[0].strip())
+        return _blank(match[0], ",")
+
     def keyword(match: re.Match[str]) -> str:
         note(match[0])
         return _blank(match[0], ".")
@@ -62,6 +68,7 @@ def masked(text: str) -> tuple[str, list[str]]:
         note("weight", match[0])
         return _blank(match[0])
 
+    text = NEGATIVE.sub(negative, text)
     text = PARAMETER.sub(parameter, LOADER.sub(loader, text))
     text = KEYWORD.sub(keyword, text)
     before = None

@@ -17,7 +17,8 @@ QUALITY = """
     unreal[ ]engine(?:[ ]\\d)? | octane[ ]render | cinematic(?:[ ]\\w+)? | dynamic[ ](?:pose|angle|lighting) |
     anime(?:[ ](?:style|screencap))? | illustration | comic | sketch | monochrome | greyscale | safe | sensitive |
     nsfw | \\d+[ ]?mm(?:[ ]lens|[ ]photo(?:graphy)?)? | f/?\\d[\\d.]* | iso[ ]?\\d+ | film[ ]grain | golden[ ]hour |
-    fantasy | (?:volumetric|natural|rim|ambient)[ ]light |
+    fantasy | horror | ethereal | god[ ]rays | lens[ ]flare | motion[ ]blur | matte[ ]painting |
+    (?:volumetric|natural|rim|ambient)[ ]light |
     (?:pixar|disney|ghibli|manga|cartoon|comic|photographic|painterly)[ ]style
 """
 VIEW = """
@@ -36,7 +37,7 @@ SUBJECT_WORD = re.compile(SUBJECT)
 QUALITY_TAG = re.compile(rf"\s*(?:{QUALITY})\s*", re.VERBOSE | re.IGNORECASE)
 VIEW_TAG = re.compile(rf"\s*(?:{VIEW})\s*", re.VERBOSE | re.IGNORECASE)
 ARTIST = re.compile(r"\b(?:in the style of|(?:art |painted |drawn )?by) ((?:[\w.'-]+ ?){1,4}?)(?=\s*(?:[,;|]|\.?\s*$))")
-ITEM = re.compile(r"[^,;.\n|]+")
+ITEM = re.compile(r"(?:[^,;.\n|]|(?<=\d)\.(?=\d))+")
 LEAST_ITEMS = 3
 """Fewer are no list of tags, and only what is said of quality is one."""
 

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from .antecedents import Antecedents
-from .clauses import COPULAS, Clauses, Possession
+from .clauses import COPULAS, Possession
 from .kinds import Kinds
 from .lexicon import (
-    COLORS,
     COVERED,
     HAVING,
     HOLDING,
-    MADE,
+    KIN,
     MATERIALS,
     POSSESSIVES,
     WEARING,
 )
+from .looks import Looks
 from .phrases import NounPhrase
 from .tagging import Word
 
 FINITE = ("VB", "VBD", "VBP", "VBZ")
 
 
-class Relations(Clauses):
+class Relations(Looks):
     """Found once, for all noun phrases of a prompt.
 
-    ``predicates``: phrase -> attributes said of it elsewhere, as word indices. ``links``: as ``owners``, with what is
+    ``links``: as ``owners``, with what is
     there but lives, or is not there ("with no hat and a scarf"). ``doubtful``: phrase -> the one it was or was not
     given to, where that is a guess.
     """
 
     def __init__(self, words: list[Word], phrases: list[NounPhrase], excluded: set[int], kinds: Kinds):
         super().__init__(words, phrases, excluded, kinds)
-        self.antecedents = Antecedents(words, phrases, kinds)
-        self.predicates: dict[int, list[tuple[int, ...]]] = {}
         self.links: dict[int, Possession] = {}
         self.doubtful: dict[int, int] = {}
         for i, word in enumerate(words):
             if i in self.starting_at:
                 self._start(self.starting_at[i])
+                self._described_later(self.starting_at[i])
             elif i not in self.phrase_of:
                 self._link(i, word)
                 if word.kind == "adjective" and self.is_item(i):
@@ -48,12 +46,11 @@ class Relations(Clauses):
         if word.kind == "possessive":
             self._possess(self.ending_at.get(i), self.starting_at.get(i + 1), i + 1)
         elif word.lower in ("in", "with", "by") and i and self.words[i - 1].lower in COVERED:
+            return
+        elif word.lower in COVERED and i + 1 < len(self.words):
             self._covered(i)
         elif word.lower in WEARING and self._is_colour_alone(i + 1):
             self._clad(i)
-        elif word.lower in COVERED and (said := self.predicate_words(i + 1)):
-            if self.ending_at.get(i) is not None:
-                self._say(self.ending_at[i], (i, *said))
         elif word.lower in HAVING - {"in"}:
             if (owned := self.object_of(i)) is not None and self._can_be_had(i, owned):
                 self._own(self._owners(i, owned), owned, i)
@@ -119,6 +116,8 @@ class Relations(Clauses):
         fitting = [n for n in chain if self.kinds.fits(n, owned, wearing)]
         if wearing:
             fitting = [n for n in fitting if self.kinds.lives(n)] or fitting
+        if bodily and fitting and self.ending_at.get(i) == fitting[0] and self.kinds.lives(fitting[0]):
+            return (fitting[0],)
         if parsed in fitting:
             return (parsed,)
         playing = word.kind == "preposition" and self.verb_head(i) and parsed not in chain
@@ -139,15 +138,6 @@ class Relations(Clauses):
         opens = i == 0 or self.words[i - 1].lower == ","
         return tuple(counted) if opens and len(counted) == 1 and self.words[i].lower in HOLDING | WEARING else ()
 
-    def _meant(self, i: int) -> tuple[int, ...]:
-        """The phrases that the pronoun before the verb or preposition at ``i`` means, if there is one."""
-        at = i - 1
-        while at >= 0 and at not in self.phrase_of and self.skippable(at) and self.words[at].kind != "punctuation":
-            at -= 1
-        if at < 0 or at in self.phrase_of or not self.antecedents.is_pronoun(at):
-            return ()
-        return self.antecedents.of(at, self.free_before(at))
-
     def _dressed(self, i: int) -> None:
         """ "in a red dress" is worn; "in black" is an attribute."""
         owned = self.object_of(i)
@@ -155,32 +145,10 @@ class Relations(Clauses):
         if owned is None:
             if self._is_colour_alone(i + 1):
                 self._clad(i)
-        elif self.kinds.is_in(owned, COLORS) and self.phrases[owned].noun == (i + 1,):
+        elif self._is_colour(owned):
             self._absorb(chain[0] if chain else None, owned, i)
         elif self.kinds.is_worn(owned) or self._is_cloth(owned, chain) or self._is_unknown_dress(owned, chain):
             self._own(self._owners(i, owned), owned, i)
-
-    def _is_colour_alone(self, i: int) -> bool:
-        return i < len(self.words) and i not in self.phrase_of and self.words[i].lower in COLORS
-
-    def _clad(self, i: int) -> None:
-        """ "Both wearing white", "a woman in black": an attribute of whoever wears it."""
-        chain = self.chain(i)
-        worn_by = self._meant(i) or ([n for n in chain if self.kinds.lives(n)] or chain)[:1]
-        said = self.predicate_words(i + 1) or (i + 1,)
-        for n in worn_by:
-            self._say(n, (i, *said))
-
-    def _covered(self, i: int) -> None:
-        """ "Covered in snow", "decorated with red ribbons": a sub-object if it can be one, else an attribute."""
-        owned, owner = self.object_of(i), next(iter(self.chain(i - 1)), None)
-        if owned is None:
-            if owner is not None and self._is_colour_alone(i + 1):
-                self._say(owner, (i - 1, i, i + 1))
-        elif owned in self.excluded or self.kinds.is_in(owned, MATERIALS | COLORS):
-            self._absorb(owner, owned, i - 1)
-        elif owner is not None:
-            self._own((owner,), owned, i - 1)
 
     def _is_unknown_dress(self, n: int, chain: list[int]) -> bool:
         """Whether it is most likely a garment that the word table does not have: "a baby in a yellow onesie"."""
@@ -191,54 +159,11 @@ class Relations(Clauses):
         material = self.kinds.is_in(n, MATERIALS) and not self.phrases[n].determined
         return material and any(map(self.kinds.lives, chain))
 
-    def _made_of(self, i: int) -> None:
-        """ "made of wood" and "of gold" are attributes."""
-        owned = self.starting_at.get(i + 1)
-        made = i > 0 and self.words[i - 1].lower in MADE
-        if owned is None or self.phrases[owned].determined or not (made or self.kinds.is_in(owned, MATERIALS)):
-            return
-        owner = next(iter(self.chain(i - 1)), None) if made else self.ending_at.get(i)
-        self._absorb(owner, owned, i - 1 if made else i)
-
     def _content(self, i: int) -> None:
         """What a sub-object is full of is the same one's: "carrying a quiver of arrows"."""
         holder, owned = self.ending_at.get(i), self.starting_at.get(i + 1)
         if holder in self.owners and owned is not None:
             self._own((holder,), owned, i)
-
-    def _absorb(self, owner: int | None, absorbed: int, first: int) -> None:
-        """Turns a phrase into an attribute of another: the words from ``first`` to its end."""
-        if owner is None or owner in self.excluded or owner >= absorbed:
-            return
-        self.absorbed.add(absorbed)
-        self._say(owner, tuple(range(first, self.phrases[absorbed].end)))
-
-    def _say(self, n: int, words: tuple[int, ...]) -> None:
-        """Records words as an attribute of a phrase."""
-        self.predicates.setdefault(self.again.get(n, n), []).append(words)
-
-    def _predicate(self, i: int) -> None:
-        """ "is red", "is painted red and white", "is a Ferrari"."""
-        meant = self._meant(i)
-        for other in meant[1:]:
-            if said := self.predicate_words(i + 1):
-                self._say(other, said)
-        subject = meant[0] if meant else self.subject(i)
-        if subject is None or subject in self.excluded:
-            return
-        nominal = self.starting_at.get(i + 1)
-        if nominal is not None:
-            if (
-                self.words[i].lemma in ("be", "become")
-                and nominal not in self.excluded
-                and not self.kinds.lives(nominal)
-            ):
-                phrase = self.phrases[nominal]
-                self._absorb(subject, nominal, min(i for words in (*phrase.attributes, phrase.noun) for i in words))
-            return
-        said = self.predicate_words(i + 1)
-        if said:
-            self._say(subject, said)
 
     def _start(self, n: int) -> None:
         """What the phrase itself says of whose it is: "his hat", "whose shirt", "one black", the next of a series, a
@@ -262,7 +187,9 @@ class Relations(Clauses):
             near = [c for c in self.free_in_sentence(self.phrases[n].start) if self.kinds.fits(c, n, False)]
             alive = [c for c in near if self.kinds.lives(c)]
             self._own(tuple((alive or near)[:1]), n, self.phrases[n].start + 1)
-        elif first.lower in POSSESSIVES and (self.kinds.is_body(n) or self.kinds.is_worn(n)):
+        elif self._apposed(n):
+            return
+        elif first.lower in POSSESSIVES and (self.kinds.is_body(n) or self.kinds.is_worn(n) or self.kinds.is_part(n)):
             if not self.is_object(n):
                 candidates = self.free_before(self.phrases[n].start)
                 fitting = [c for c in candidates if self.kinds.fits(c, n, False)]
@@ -289,7 +216,8 @@ class Relations(Clauses):
         """ "The girl's red hat" is the girl's; of "my neighbour's old car" only the car is in the picture."""
         if owner is None or owned is None:
             return
-        distant = self.words[self.phrases[owner].start].lower in POSSESSIVES and not self.kinds.is_body(owned)
+        opens = self.words[self.phrases[owner].start].lower
+        distant = opens in POSSESSIVES | KIN and not self.kinds.is_body(owned)
         if distant and owner not in self.owners:
             self.undrawn.add(owner)
         else:

@@ -60,10 +60,12 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
         return replace(word, kind="adjective", tag="VBG")
     parts = parts_of_speech(word.lower)
     named = ("n" in parts and "a" not in parts) or word.lower in LIVING
+    named = named or noun_classes(word.lower)[:1] in (PERSON, ANIMAL)
     if word.kind == "adjective" and named and word.lower not in DESCRIBING:
         if word.lower in LIVING and _is_all(before, after):
             return replace(word, kind="noun", tag="NN")
-        goes_on = after is not None and after.kind in ("noun", "adjective") and not _is_doing(after)
+        doing = after is not None and (_is_doing(after) or _is_finite(after, _at(words, i + 2)))
+        goes_on = after is not None and after.kind in ("noun", "adjective") and not doing
         if before and before.kind != "preposition" and not goes_on:
             return replace(word, kind="noun", tag="NN")
     if word.kind == "noun" and before and before.kind in ("noun", "adjective") and not word.proper:
@@ -72,7 +74,8 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
         if verb := _verb(words, i):
             return verb
     if word.kind in ("noun", "verb") and parts_of_speech(word.lower) in ("a", "ar", "ra"):
-        if before is None or before.kind == "punctuation" or (after and after.kind == "noun"):
+        opens = before is None or before.kind == "punctuation"
+        if opens or (word.kind == "noun" and after and after.kind == "noun"):
             return replace(word, kind="adjective", tag="JJ")
     return word
 
@@ -147,6 +150,14 @@ def _is_doing(word: Word) -> bool:
     return (
         word.lower.endswith("ing") and _is_verb(word.lower, 3) and noun_classes(word.lower)[:1] not in tuple(CONCRETE)
     )
+
+
+def _is_finite(word: Word, after: Word | None) -> bool:
+    """Whether a noun in -s is more likely what someone does: "puffs past", "butts a pail"."""
+    stem = word.lower.removesuffix("s")
+    follows = after is not None and (after.kind in ("preposition", "determiner") or after.lower in PREPOSITIONS)
+    ends = word.lower.endswith("s") and not word.lower.endswith("ss")
+    return ends and follows and "v" in parts_of_speech(stem) and word.kind == "noun"
 
 
 def _is_participle_in_dress(word: Word, before: Word | None, after: Word | None) -> bool:
