@@ -18,7 +18,7 @@ from .clauses import COPULAS
 from .excluded import Excluded
 from .kinds import Kinds
 from .language import is_english
-from .lexicon import CLOTHES, DESCRIBING, WEARING
+from .lexicon import CLOTHES, COLORS, DESCRIBING, WEARING
 from .models import MANUAL_EXAMPLE
 from .phrases import NounPhrase, noun_phrases
 from .relations import Relations
@@ -70,7 +70,8 @@ def find_entities(pipeline: Any, prompt: PlainPrompt, excluded: Excluded) -> tup
     seen = [n for n in range(len(phrases)) if n not in absent]
     left_out = {n for n in seen if _is_excluded(words, phrases[n], prompt.text, excluded)}
     unshown = {n for n in seen if n not in left_out and _is_unshown(words, phrases[n], n, kinds)}
-    relations = Relations(words, phrases, left_out | unshown | absent, kinds)
+    colours = {n for n in unshown if kinds.is_in(n, COLORS)}
+    relations = Relations(words, phrases, left_out | (unshown - colours) | absent, kinds)
     aside = left_out | unshown | absent | relations.absorbed | relations.undrawn
     lone = {n for n in range(len(phrases)) if n not in aside and _is_lone_embedding(words, n, relations, prompt)}
     builder = _Builder(words, phrases, relations, prompt.text)

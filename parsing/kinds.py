@@ -29,6 +29,8 @@ class Kinds:
         if len(phrase.noun) == 1 and classes.WORN in classes.noun_classes(head.lower)[:1]:
             return classes.noun_classes(head.lower)  # glasses, not more than one glass
         forms = (whole,) if len(phrase.noun) > 1 else ()
+        if head.lower == f"{head.lemma}es":
+            forms += (head.lower[:-1],)  # vases are not of a "vas"
         return classes.noun_classes(*forms, head.lemma, head.lower)
 
     def is_in(self, n: int, nouns: frozenset[str]) -> bool:
@@ -85,7 +87,8 @@ class Kinds:
     def houses(self, n: int, other: int) -> bool:
         """Whether the first is a room, building or place and the second furniture, which stands there for itself."""
         first, second = self._classes[n][:1], self._classes[other][:1]
-        return first in classes.HOUSING and second == classes.FURNITURE and not self.is_part(other)
+        stands = second == classes.FURNITURE or (first == classes.STRUCTURE and second == classes.VEHICLE)
+        return first in classes.HOUSING and stands and not self.is_part(other)
 
     def is_landscape(self, n: int) -> bool:
         """Valleys, rivers: what they are "with" stands there for itself."""

@@ -165,22 +165,22 @@ CLOTHES = _words("""
 
 LIVING = _words("""
     man men woman women person people boy boys girl girls child children kid kids baby babies lady gentleman guy
-    friend friends mother father son daughter brother sister couple family king queen prince princess knight
-    soldier doctor nurse chef farmer pirate astronaut wizard witch elf fairy angel robot monster dragon unicorn
-    animal animals pet dog dogs puppy puppies cat cats kitten kittens horse horses pony cow cows bull calf sheep
-    lamb goat pig pigs piglet rabbit rabbits bunny hare mouse mice rat hamster squirrel fox foxes wolf wolves bear
-    bears panda lion lions tiger tigers leopard cheetah elephant elephants giraffe zebra monkey monkeys gorilla
-    ape deer moose camel kangaroo koala raccoon hedgehog otter beaver seal whale dolphin shark fish bird birds
-    duck duckling goose swan chicken hen rooster turkey owl eagle hawk crow raven parrot penguin penguins pigeon
-    sparrow peacock flamingo turtle tortoise frog toad snake lizard crocodile alligator dinosaur bee butterfly
-    spider ant snail octopus crab
-    ghost vampire zombie demon devil alien mermaid samurai ninja viking spirit skeleton scarecrow snowman golem goblin
-    joey cub foal fawn orc troll ogre giant cyborg android superhero sorcerer sorceress
+    friend friends mother father son daughter brother sister couple family king queen prince princess knight soldier
+    doctor nurse chef farmer pirate astronaut wizard witch elf fairy angel robot monster dragon unicorn animal
+    animals pet dog dogs puppy puppies cat cats kitten kittens horse horses pony cow cows bull calf sheep lamb goat
+    pig pigs piglet rabbit rabbits bunny hare mouse mice rat hamster squirrel fox foxes wolf wolves bear bears panda
+    lion lions tiger tigers leopard cheetah elephant elephants giraffe zebra monkey monkeys gorilla ape deer moose
+    camel kangaroo koala raccoon hedgehog otter beaver seal whale dolphin shark fish bird birds duck duckling goose
+    swan chicken hen rooster turkey owl eagle hawk crow raven parrot penguin penguins pigeon sparrow peacock
+    flamingo turtle tortoise frog toad snake lizard crocodile alligator dinosaur bee butterfly spider ant snail
+    octopus crab ghost vampire zombie demon devil alien mermaid samurai ninja viking spirit skeleton scarecrow
+    snowman golem goblin joey cub foal fawn ram ewe stag doe mare jay crane mole mule boar badger orc troll ogre
+    giant cyborg android superhero sorcerer sorceress
 """)
 
 BODY = _words("""
     twintails ponytails bangs ahoge sidelocks braids hair eye eyes ear ears skin fang fangs scar scars freckles dimples
-    dreadlocks cornrows tattoo tattoos piercing piercings mole moles makeup
+    dreadlocks cornrows tattoo tattoos piercing piercings makeup
 """)
 
 MARKS = _words("spot spots stripe stripes dot dots patch patches marking markings stain stains")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from .lexicon import (
     COLORS,
     COMPOUNDS,
+    COVERED,
     DESCRIBING,
     HAVING,
     NUMBERS,
@@ -161,7 +162,8 @@ def _is_mistagged_or_participle(words: list[Word], begin: int, at: int, determin
     if word.lower in HAVING:
         return False
     if before is None:
-        return determined or (word.tag in ("VBG", "VBN") and word.relation == "amod")
+        described = word.tag in ("VBG", "VBN") and word.relation == "amod" and word.lower not in COVERED
+        return determined or described
     if before.kind != "noun":
         return True
     describes = before.lower in DESCRIBING

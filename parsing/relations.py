@@ -116,8 +116,10 @@ class Relations(Looks):
         fitting = [n for n in chain if self.kinds.fits(n, owned, wearing)]
         if wearing:
             fitting = [n for n in fitting if self.kinds.lives(n)] or fitting
-        if bodily and fitting and self.ending_at.get(i) == fitting[0] and self.kinds.lives(fitting[0]):
-            return (fitting[0],)
+        if fitting and self.ending_at.get(i) == fitting[0]:
+            big = self.kinds.is_big(fitting[0]) and not (parsed is not None and self.kinds.lives(parsed))
+            if self.kinds.lives(fitting[0]) if bodily else big:
+                return (fitting[0],)
         if parsed in fitting:
             return (parsed,)
         playing = word.kind == "preposition" and self.verb_head(i) and parsed not in chain
@@ -181,6 +183,7 @@ class Relations(Looks):
             meant = self.antecedents.of(pronoun, self.free_before(self.phrases[n].start))
             if meant:
                 self.absorbed.add(n)
+                self.again[n] = meant[0]
                 for said in self.phrases[n].attributes or (self.phrases[n].noun,):
                     self._say(meant[0], said)
         elif first.tag == "WP$" or first.lower == "whose":
@@ -276,7 +279,10 @@ class Relations(Looks):
     def _describe_person(self, n: int) -> None:
         """A tag of the body, clothes or a thing in the hands is said of the only person or animal."""
         bodily = self.kinds.is_body(n) or self.kinds.is_worn(n)
-        living = [c for c in range(len(self.phrases)) if self.kinds.lives(c) and c not in self.excluded | self.undrawn]
+        shown = [c for c in range(len(self.phrases)) if c not in self.excluded | self.undrawn]
+        living = [c for c in shown if self.kinds.lives(c)]
+        if not living and shown and shown[0] < n and self.kinds.is_body(n) and self.kinds.is_unknown(shown[0]):
+            living = shown[:1]  # a being that the word table does not have
         counted = [c for c in living if self.kinds.is_subject_tag(c)]
         if len(counted or living) != 1 or n in counted or (self.is_spoken_of(n) and not bodily):
             return

@@ -26,7 +26,7 @@ BEFORE_NOUN = ("adjective", "determiner", "number")
 INFLECTIONS = ("ing", "ed", "s")
 PASSES = 2
 """What is repaired of a word may settle what the word before it is: "a lantern floats above"."""
-AFTER_VERB = ("preposition", "adverb", "determiner", "punctuation")
+AFTER_VERB = ("preposition", "adverb", "determiner", "number", "punctuation")
 
 
 def repaired(words: list[Word]) -> list[Word]:
@@ -61,10 +61,12 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
     parts = parts_of_speech(word.lower)
     named = ("n" in parts and "a" not in parts) or word.lower in LIVING
     named = named or noun_classes(word.lower)[:1] in (PERSON, ANIMAL)
+    if word.kind == "adjective" and "n" in parts and after and _is_finite(after, _at(words, i + 2)):
+        return replace(word, kind="noun", tag="NN")
     if word.kind == "adjective" and named and word.lower not in DESCRIBING:
         if word.lower in LIVING and _is_all(before, after):
             return replace(word, kind="noun", tag="NN")
-        doing = after is not None and (_is_doing(after) or _is_finite(after, _at(words, i + 2)))
+        doing = after is not None and _is_doing(after)
         goes_on = after is not None and after.kind in ("noun", "adjective") and not doing
         if before and before.kind != "preposition" and not goes_on:
             return replace(word, kind="noun", tag="NN")
@@ -127,7 +129,7 @@ def _is_participle_before_noun(word: Word, before: Word | None, after: Word | No
         return False
     if after.kind not in ("noun", "adjective"):
         return False
-    if before is not None and (before.lower in HAVING or before.lower == "of"):
+    if before is not None and (before.lower in HAVING or before.lower == "of" or before.kind == "determiner"):
         return True
     of_body = noun is not None and classes.BODY in noun_classes(noun.lemma, noun.lower)[:1]
     if before is not None and before.kind == "conjunction" and (word.tag != "VBG" or of_body):
@@ -195,6 +197,9 @@ def _verb(words: list[Word], i: int) -> Word | None:
         stem = word.lemma if parts_of_speech(word.lemma) else word.lower[:-1]
         plural_before = words[i - 1].tag == "NNS" or words[i - 1].lower in DESCRIBING
         parts = parts_of_speech(stem)
+        led_on = after is not None and after.kind == "preposition" and words[i - 1].lower not in DESCRIBING
+        if parts[:1] == "v" and plural_before and led_on and not single:
+            return None if words[start - 1].kind != "conjunction" else replace(word, kind="verb", tag="VBZ", lemma=stem)
         if "v" in parts and not plural_before and (parts[0] == "v" or (single and after is not None)):
             return replace(word, kind="verb", tag="VBZ", lemma=stem)
         return None

@@ -12,7 +12,7 @@ TABLE = Path(__file__).parent / "wordnet" / "words.txt.gz"
 PERSON, ANIMAL, BODY, WORN, HELD, PLANT, FOOD, SHAPE, THING = "PABWHLFDO"
 BIG = "VUKGN"
 """Vehicles, furniture, buildings and rooms, places, nature: nothing that is carried."""
-STRUCTURE, FURNITURE, CONTAINER, NATURE = "KUCN"
+STRUCTURE, FURNITURE, VEHICLE, CONTAINER, NATURE = "KUVCN"
 HOUSING = ("K", "G")
 PART = "R"
 TIME, QUALITY = "TX"
