@@ -107,6 +107,8 @@ PARTICIPLES = {
     **dict.fromkeys(("balances", "balance", "balanced"), "balancing"),
     **dict.fromkeys(("clasps", "clasp", "clasped"), "clasping"),
     **dict.fromkeys(("cradles", "cradle", "cradled"), "cradling"),
+    **dict.fromkeys(("throws", "throw", "threw"), "throwing"),
+    **dict.fromkeys(("hurls", "hurl", "hurled"), "hurling"),
     **dict.fromkeys(("points", "point", "pointed"), "pointing"),
     **dict.fromkeys(("raises", "raise", "raised"), "raising"),
     **dict.fromkeys(("lifts", "lift", "lifted"), "lifting"),

@@ -60,7 +60,7 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
         return replace(word, kind="adjective", tag="VBG")
     parts = parts_of_speech(word.lower)
     named = ("n" in parts and "a" not in parts) or word.lower in LIVING
-    named = named or noun_classes(word.lower)[:1] in (PERSON, ANIMAL)
+    named = named or noun_classes(word.lower)[:1] in (PERSON, ANIMAL) or word.lower in CLOTHES | BODY
     if word.kind == "adjective" and "n" in parts and after and _is_finite(after, _at(words, i + 2)):
         return replace(word, kind="noun", tag="NN")
     if word.kind == "adjective" and named and word.lower not in DESCRIBING:
