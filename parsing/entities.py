@@ -18,7 +18,7 @@ from .clauses import COPULAS
 from .excluded import Excluded
 from .kinds import Kinds
 from .language import is_english
-from .lexicon import CLOTHES, COLORS, DESCRIBING, WEARING
+from .lexicon import CLOTHES, COLORS, DESCRIBING, ONE, WEARING
 from .models import MANUAL_EXAMPLE
 from .phrases import NounPhrase, noun_phrases
 from .relations import Relations
@@ -105,6 +105,8 @@ def _left_out_notes(names: Callable[[set[int]], str], reasons: dict[str, set[int
 
 def _is_excluded(words: list[Word], phrase: NounPhrase, text: str, excluded: Excluded) -> bool:
     head = words[phrase.head]
+    if head.lower in ONE:
+        return False  # "a red one"
     before = words[phrase.start - 1] if phrase.start else None
     after = words[phrase.end] if phrase.end < len(words) else None
     whole = _text(words, phrase.noun, text).lower()

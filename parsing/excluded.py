@@ -9,7 +9,7 @@ DEFAULT_EXCLUDED = """\
 top, bottom, side, left, right, front, middle, corner, distance, background, foreground, photo, photograph, \
 photography, picture, image, view, shot, closeup, close-up, scene, style, art, artwork, masterpiece, lighting, \
 sunlight, quality, resolution, detail, focus, depth, color, colour, shape, texture, design, size, hd, 4k, 8k, uhd, \
-hdr, bokeh, atmosphere, mood, feeling, noise, dream, scent, language, skill, night, day, morning, evening, \
+hdr, bokeh, atmosphere, mood, feeling, noise, dream, scent, language, skill, one, night, day, morning, evening, \
 time, moment, way, song, cycle, mystery, range, cry, speech, tone, thing, activity, air, beauty, idea, condition, \
 weather, nature, world, variety, lot
 of: back, center, centre, edge, end, part, painting, drawing, illustration, render, portrait, wallpaper, light, \
