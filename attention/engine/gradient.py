@@ -38,7 +38,7 @@ SIZE_EMBEDDINGS = 6 * 256
 def differentiable(module: torch.nn.Module) -> Iterator[None]:
     """Outside inference mode, with gradients on, and with ordinary tensors in the place of inference tensors."""
     replaced = []
-    with torch.inference_mode(False), torch.enable_grad(), _OrdinaryOperands():
+    with torch.inference_mode(False), torch.enable_grad():
         try:
             for each in module.modules():
                 for tensors in (each._parameters, each._buffers):
@@ -46,7 +46,8 @@ def differentiable(module: torch.nn.Module) -> Iterator[None]:
                         if type(tensor) in (torch.nn.Parameter, torch.Tensor) and tensor.is_inference():
                             replaced.append((tensors, name, tensor))
                             tensors[name] = _wrapped(tensor)
-            yield
+            with _OrdinaryOperands():
+                yield
         finally:
             for tensors, name, tensor in replaced:
                 tensors[name] = tensor
