@@ -75,10 +75,12 @@ class Antecedents:
         noun = self.words[phrase.head]
         if self._is_one_of_several(n):
             return phrase.start
-        if phrase.start == 0 or not (noun.lower in COLORS or noun.lower == "one" or noun.kind in ("adjective", "verb")):
+        if phrase.start == 0:
             return None
         if noun.lower == "one":
             return phrase.head
+        if noun.lower not in COLORS and noun.kind not in ("adjective", "verb"):
+            return None
         opens = {word.lower for word in self.words[phrase.start : phrase.end - 1]} & (PARTITIVE | set(NUMBERS))
         return phrase.start if opens else None
 

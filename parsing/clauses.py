@@ -24,10 +24,9 @@ class Possession(NamedTuple):
 class Clauses:
     """The noun phrases of a prompt among its words; phrases are referred to by their index.
 
-    ``owners``: sub-object -> who has it. ``again``: a thing named once more -> where it was named first.
-    ``absorbed``: phrases that are said of another ("the car is a Ferrari").
-    ``undrawn``: whose thing it is, where that one is not in the picture ("my neighbour's car"). All three grow while
-    the prompt is read from its first word to its last.
+    ``owners``: sub-object -> who has it. ``again``: a thing named once more -> where it was named first. ``absorbed``:
+    phrases that are said of another ("the car is a Ferrari"). ``undrawn``: whose thing it is, where that one is not in
+    the picture ("my neighbour's car"). All grow while the prompt is read from its first word to its last.
     """
 
     def __init__(self, words: list[Word], phrases: list[NounPhrase], excluded: set[int], kinds: Kinds):

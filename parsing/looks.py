@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .antecedents import Antecedents
 from .clauses import Clauses
 from .kinds import Kinds
@@ -11,13 +13,14 @@ from .tagging import Word
 
 
 class Looks(Clauses):
-    """``predicates``: phrase -> attributes said of it elsewhere, as word indices."""
+    """``predicates``: phrase -> attributes said of it elsewhere, as word indices. ``_said_of``: absorbed phrase -> that
+    which it is said of."""
 
     def __init__(self, words: list[Word], phrases: list[NounPhrase], excluded: set[int], kinds: Kinds):
         super().__init__(words, phrases, excluded, kinds)
         self.antecedents = Antecedents(words, phrases, kinds)
         self.predicates: dict[int, list[tuple[int, ...]]] = {}
-        self._coloured: dict[int, int] = {}
+        self._said_of: dict[int, int] = {}
 
     def _is_colour_alone(self, i: int) -> bool:
         return i < len(self.words) and i not in self.phrase_of and self.words[i].lower in COLORS
@@ -29,23 +32,6 @@ class Looks(Clauses):
         said = self.predicate_words(i + 1) or (i + 1,)
         for n in worn_by:
             self._say(n, (i, *said))
-
-    def _covered(self, i: int) -> None:
-        """ "Covered in snow", "decorated with red ribbons": a sub-object if it can be one, else an attribute. "Painted
-        red" is one in any case."""
-        by = i + 1 < len(self.words) and self.words[i + 1].lower in ("in", "with", "by")
-        at = i + 1 if by else i
-        owned, owner = self.object_of(at), next(iter(self.chain(i)), None)
-        if owner is None:
-            return
-        if owned is None:
-            said = self.predicate_words(at + 1)
-            if said and self.words[i - 1].kind != "auxiliary":
-                self._say(owner, (*range(i, at + 1), *said))
-        elif owned in self.excluded or self.kinds.is_in(owned, MATERIALS | COLORS):
-            self._absorb(owner, owned, i)
-        elif by:
-            self._own((owner,), owned, i)
 
     def _made_of(self, i: int) -> None:
         """ "made of wood", "of gold", "of deep indigo" and "in shades of blue" are attributes."""
@@ -77,17 +63,19 @@ class Looks(Clauses):
         phrase = self.phrases[n]
         if not self._is_colour(n):
             return False
-        if n - 1 in self._coloured and self.joined(n - 1, n):
-            self._absorb(self._coloured[n - 1], n, phrase.start)
+        if n - 1 in self._said_of and self.joined(n - 1, n):
+            self._absorb(self._said_of[n - 1], n, phrase.start)
             return True
         before = self.ending_at.get(phrase.start)
         if before is not None and self.words[self.phrases[before].start].lower in {*POSSESSIVES, "whose"}:
             self._absorb(before, n, phrase.start)
             return True
-        return self._added_after_comma(phrase.start, phrase.end, range(phrase.start, phrase.end))
+        return self._added_after_comma(phrase.start, range(phrase.start, phrase.end))
 
-    def _added_after_comma(self, start: int, end: int, said) -> bool:
-        """Says the words of the determined phrase before the comma at ``start`` - 1, if they reach to the next."""
+    def _added_after_comma(self, start: int, said: Sequence[int]) -> bool:
+        """Says the words of the determined phrase before the comma at ``start`` - 1, if they reach to the next; whether
+        they do."""
+        end = said[-1] + 1
         before = self.ending_at.get(start - 1) if start and self.words[start - 1].lower == "," else None
         closed = end == len(self.words) or self.words[end].kind == "punctuation"
         if before is None or not closed or not self.phrases[before].determined or before in self.excluded:
@@ -103,14 +91,14 @@ class Looks(Clauses):
         if self.words[self.phrases[n].start].lower in {*POSSESSIVES, "whose"} and (said := self.predicate_words(end)):
             self._say(n, said)
         elif said := self.predicate_words(end + 1):
-            self._added_after_comma(end + 1, said[-1] + 1, said)
+            self._added_after_comma(end + 1, said)
 
     def _absorb(self, owner: int | None, absorbed: int, first: int) -> None:
         """Turns a phrase into an attribute of another: the words from ``first`` to its end."""
         if owner is None or owner in self.excluded or owner >= absorbed:
             return
         self.absorbed.add(absorbed)
-        self._coloured[absorbed] = owner
+        self._said_of[absorbed] = owner
         self._say(owner, tuple(range(first, self.phrases[absorbed].end)))
 
     def _say(self, n: int, words: tuple[int, ...]) -> None:

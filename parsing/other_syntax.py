@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 NUMBER = r"\d*\.?\d+"
 PARAMETER = re.compile(rf"(?<!\S)--[a-z]+(?:[ ](?:{NUMBER}(?::\d+)?|raw)(?!\w))?")
-NEGATIVE = re.compile(r"(?<!\S)--no\s[^-]*")
+NEGATIVE = re.compile(r"(?<!\S)--no\s(?:(?!\s--).)*", re.DOTALL)
 LOADER = re.compile(r"<[\w-]+:[^<>]*>")
 KEYWORD = re.compile(r"(?<!\w)(?:BREAK|AND)(?!\w)")
 GROUP = re.compile(r"\[([^\[\]]*)\]|\{([^{}]*\|[^{}]*)\}")
@@ -29,7 +29,7 @@ NOTES = {
     "change": "{}: ComfyUI does not change words while it samples; the model reads all of them at every step. "
     "Use Conditioning (Set Timestep Range).",
     "brackets": "{}: square brackets lower no weight in ComfyUI. Write (words:0.9).",
-    "parameter": "{}: a parameter of another program; the model reads it as words.",
+    "parameter": "{}: a parameter of another program; the model reads it as words. Take it out.",
     "negative": "{}: ComfyUI has no negative words in a prompt; the model reads them. Use a negative prompt.",
     "weight": "{}: a number without parentheses is no weight in ComfyUI. Write (words:1.2).",
 }

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from .clauses import COPULAS, Possession
 from .kinds import Kinds
-from .lexicon import (
-    COVERED,
-    HAVING,
-    HOLDING,
-    KIN,
-    MATERIALS,
-    POSSESSIVES,
-    WEARING,
-)
+from .lexicon import COLORS, COVERED, HAVING, HOLDING, KIN, MATERIALS, POSSESSIVES, WEARING
 from .looks import Looks
 from .phrases import NounPhrase
 from .tagging import Word
@@ -23,13 +15,13 @@ FINITE = ("VB", "VBD", "VBP", "VBZ")
 class Relations(Looks):
     """Found once, for all noun phrases of a prompt.
 
-    ``links``: as ``owners``, with what is
-    there but lives, or is not there ("with no hat and a scarf"). ``doubtful``: phrase -> the one it was or was not
-    given to, where that is a guess.
+    ``links``: as ``owners``, with what is there but lives, or is not there ("with no hat and a scarf"). ``doubtful``:
+    phrase -> the one it was or was not given to, where that is a guess.
     """
 
     def __init__(self, words: list[Word], phrases: list[NounPhrase], excluded: set[int], kinds: Kinds):
         super().__init__(words, phrases, excluded, kinds)
+        self._counted = [n for n in range(len(phrases)) if kinds.is_subject_tag(n)]
         self.links: dict[int, Possession] = {}
         self.doubtful: dict[int, int] = {}
         for i, word in enumerate(words):
@@ -136,9 +128,26 @@ class Relations(Looks):
 
     def _counted_one(self, i: int) -> tuple[int, ...]:
         """The only "1girl" or the like, if the word at ``i`` begins an item of a list of tags: "holding sword"."""
-        counted = [n for n in range(len(self.phrases)) if self.kinds.is_subject_tag(n)]
         opens = i == 0 or self.words[i - 1].lower == ","
-        return tuple(counted) if opens and len(counted) == 1 and self.words[i].lower in HOLDING | WEARING else ()
+        one = opens and len(self._counted) == 1 and self.words[i].lower in HOLDING | WEARING
+        return tuple(self._counted) if one else ()
+
+    def _covered(self, i: int) -> None:
+        """ "Covered in snow", "decorated with red ribbons": a sub-object if it can be one, else an attribute. "Painted
+        red" is one in any case."""
+        by = i + 1 < len(self.words) and self.words[i + 1].lower in ("in", "with", "by")
+        at = i + 1 if by else i
+        owned, owner = self.object_of(at), next(iter(self.chain(i)), None)
+        if owner is None:
+            return
+        if owned is None:
+            said = self.predicate_words(at + 1)
+            if said and self.words[i - 1].kind != "auxiliary":
+                self._say(owner, (*range(i, at + 1), *said))
+        elif owned in self.excluded or self.kinds.is_in(owned, MATERIALS | COLORS):
+            self._absorb(owner, owned, i)
+        elif by:
+            self._own((owner,), owned, i)
 
     def _dressed(self, i: int) -> None:
         """ "in a red dress" is worn; "in black" is an attribute."""
@@ -283,7 +292,7 @@ class Relations(Looks):
         living = [c for c in shown if self.kinds.lives(c)]
         if not living and shown and shown[0] < n and self.kinds.is_body(n) and self.kinds.is_unknown(shown[0]):
             living = shown[:1]  # a being that the word table does not have
-        counted = [c for c in living if self.kinds.is_subject_tag(c)]
+        counted = [c for c in living if c in self._counted]
         if len(counted or living) != 1 or n in counted or (self.is_spoken_of(n) and not bodily):
             return
         one = (counted or living)[0]
@@ -302,9 +311,8 @@ class Relations(Looks):
 
     def _describe(self, i: int) -> None:
         """A tag of one adjective ("muscular") is said of the only person that is counted: of "1boy"."""
-        counted = [n for n in range(len(self.phrases)) if self.kinds.is_subject_tag(n)]
-        if len(counted) == 1:
-            self._say(counted[0], (i,))
+        if len(self._counted) == 1:
+            self._say(self._counted[0], (i,))
 
     def says_anything_of(self, n: int) -> bool:
         """Whether the phrase has predicates or owns something."""

@@ -54,13 +54,13 @@ def _repaired(words: list[Word], i: int, lacks_verb: bool) -> Word:
         return replace(word, kind="noun", tag="NNS" if word.lower != word.lemma else "NN")
     if word.kind == "verb" and _is_participle_before_noun(word, before, after, _noun_after(words, i)):
         return replace(word, kind="adjective")
-    if word.kind in ("adverb", "verb") and word.lower in (COLORS if word.kind == "adverb" else PATTERNS):
+    if (word.kind == "adverb" and word.lower in COLORS) or (word.kind == "verb" and word.lower in PATTERNS):
         return replace(word, kind="adjective", tag="JJ")
     if word.kind == "noun" and _is_participle_in_dress(word, before, after):
         return replace(word, kind="adjective", tag="VBG")
     parts = parts_of_speech(word.lower)
-    named = ("n" in parts and "a" not in parts) or word.lower in LIVING
-    named = named or noun_classes(word.lower)[:1] in (PERSON, ANIMAL) or word.lower in CLOTHES | BODY
+    named = ("n" in parts and "a" not in parts) or word.lower in LIVING | CLOTHES | BODY
+    named = named or noun_classes(word.lower)[:1] in (PERSON, ANIMAL)
     if word.kind == "adjective" and "n" in parts and after and _is_finite(after, _at(words, i + 2)):
         return replace(word, kind="noun", tag="NN")
     if word.kind == "adjective" and named and word.lower not in DESCRIBING:
@@ -198,8 +198,9 @@ def _verb(words: list[Word], i: int) -> Word | None:
         plural_before = words[i - 1].tag == "NNS" or words[i - 1].lower in DESCRIBING
         parts = parts_of_speech(stem)
         led_on = after is not None and after.kind == "preposition" and words[i - 1].lower not in DESCRIBING
-        if parts[:1] == "v" and plural_before and led_on and not single:
-            return None if words[start - 1].kind != "conjunction" else replace(word, kind="verb", tag="VBZ", lemma=stem)
+        of_another = plural_before and led_on and not single and opens is not None and opens.kind == "conjunction"
+        if of_another and parts[:1] == "v":  # "a girl with braces and headphones leans against"
+            return replace(word, kind="verb", tag="VBZ", lemma=stem)
         if "v" in parts and not plural_before and (parts[0] == "v" or (single and after is not None)):
             return replace(word, kind="verb", tag="VBZ", lemma=stem)
         return None

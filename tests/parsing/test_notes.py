@@ -26,6 +26,8 @@ def notes(part):
         ("[a cat:a dog:0.5]", '"[a cat:a dog:0.5]": ComfyUI does not change words while it samples'),
         ("a [red] car", '"[red]": square brackets lower no weight'),
         ("a red ball:1.2", '":1.2": a number without parentheses is no weight'),
+        ("a red car --ar 2:3", '"--ar 2:3": a parameter of another program'),
+        ("a red car --no t-shirt, fish --v 6", '"--no t-shirt, fish": ComfyUI has no negative words in a prompt'),
         ("un chat noir et un chien blanc", "the parser reads English"),
         ("ein rotes Auto", 'Name the entities by hand, in "entities", for example: cat: black'),
         ("running quickly", "the prompt has no noun"),

@@ -1,7 +1,7 @@
-"""Prompts of every kind with right answers, from batches that were written without a look at the rules.
+"""Prompts of every kind with right answers, from the batches of ``benchmarks/results/parser.md``.
 
 A line of ``prompts_as_written.txt`` is a prompt, " => " and the answer as in ``answers``. What was wrong at first and
-could not be read by a rule that holds in general is not in the file.
+could not be read by a rule that holds in general is not in the file, so this is no measure of new prompts.
 """
 
 from __future__ import annotations
