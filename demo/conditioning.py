@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..world.captions import bare_caption, sample_caption
+from ..world.naming import sample_named
 from ..world.scenes import Thing
 from .text import TextEncoder
 
@@ -20,14 +21,15 @@ WORD_WEIGHT_PROBABILITY, WORD_WEIGHT_RANGE = 0.15, (0.7, 1.5)
 
 
 def training_contexts(rng: np.random.Generator, encoder: TextEncoder, scenes: list[tuple[Thing, ...]]) -> torch.Tensor:
-    """One context (77, D) for each scene's things, stacked to (B, 77, D)."""
-    captions = [sample_caption(rng, things) for things in scenes]
+    """One context (77, D) for each scene's things, and now and then more, stacked to (B, 77, D)."""
+    named = [sample_named(rng, things) for things in scenes]
+    captions = [sample_caption(rng, things) for things in named]
     captions = ["" if rng.random() < CAPTION_DROP_PROBABILITY else caption for caption in captions]
     rows, lengths = encoder.vocabulary.batch(captions)
     contexts = encoder(rows, lengths)[0].clone()
     fate = rng.random(len(scenes))
     replaced = [i for i in range(len(scenes)) if captions[i] and fate[i] < END_REPLACE_PROBABILITY]
-    bare_rows, bare_lengths = encoder.vocabulary.batch([bare_caption(scenes[i]) for i in replaced] or [""])
+    bare_rows, bare_lengths = encoder.vocabulary.batch([bare_caption(named[i]) for i in replaced] or [""])
     bare_contexts = encoder(bare_rows, bare_lengths)[0]
     for i, caption in enumerate(captions):
         if not caption:

@@ -15,9 +15,9 @@ from .networks import build_autoencoder
 from .parallel import Ranks
 from .progress import load, save_atomically
 
-SCENES = 11000
-EXCHANGED_SCENES = 320
-"""Further scenes, of two things in each other's favourite colour: by chance there would be about ten of them."""
+SCENES = 14000
+EXCHANGED_SCENES = 500
+"""Further scenes, of two things in each other's favourite colour: by chance there would be about a dozen of them."""
 
 CHUNK = 25
 

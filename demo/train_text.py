@@ -21,7 +21,7 @@ from .text import TextEncoder, load_vocabulary
 LEARNING_RATE = 1.5e-3
 SCENES = 160
 PICTURE_SIZE = 40
-LONGEST_CAPTION = 32
+LONGEST_CAPTION = 44
 FAVOURITE_PROBABILITY = 0.5
 """Colours are less predictable here than in the UNet's pictures, so that the encoder has to read them."""
 

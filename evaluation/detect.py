@@ -28,7 +28,7 @@ SMOOTHING = 0.6
 """Standard deviation in pixels of the blur against noise."""
 
 MARK_AREA_SHARE = (0.03, 0.35)
-MARK_BAR_ELONGATION = 1.6
+MARK_BAR_ELONGATION = 1.45
 _PALETTE = np.stack([palette_rgb(colour) for colour in COLOURS])
 
 

@@ -22,9 +22,9 @@ def with_article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def with_mark(words: str, thing: Thing) -> str:
-    """The words followed by the thing's mark, if it has one."""
-    return f"{words} with a {thing.mark}" if thing.mark else words
+def with_mark(words: str, mark: str | None) -> str:
+    """The words followed by the mark, if there is one."""
+    return f"{words} with a {mark}" if mark else words
 
 
 def join(phrases: list[str], comma_only: bool = False) -> str:
@@ -36,7 +36,7 @@ def join(phrases: list[str], comma_only: bool = False) -> str:
 
 def plain_caption(things: tuple[Thing, ...]) -> str:
     """The caption evaluation uses: "a red circle with a dot and a blue square"."""
-    return join([with_mark(with_article(f"{thing.colour} {thing.shape}"), thing) for thing in things])
+    return join([with_mark(with_article(f"{thing.colour} {thing.shape}"), thing.mark) for thing in things])
 
 
 def bare_caption(things: tuple[Thing, ...]) -> str:
@@ -54,7 +54,7 @@ def sample_caption(rng: np.random.Generator, things: tuple[Thing, ...]) -> str:
         return "" if rng.random() < COLOUR_OMISSION_PROBABILITY else f"{thing.colour} "
 
     def mark(words: str, thing: Thing) -> str:
-        return words if rng.random() < MARK_OMISSION_PROBABILITY else with_mark(words, thing)
+        return words if rng.random() < MARK_OMISSION_PROBABILITY else with_mark(words, thing.mark)
 
     if form == "predicate":
         return join([f"{mark(f'the {thing.shape}', thing)} is {thing.colour}" for thing in things])

@@ -1,6 +1,6 @@
 """The demo model's world: a few flat shapes on a plain grey ground, drawn without any library but numpy.
 
-A `Scene` holds one to three `Thing`s; distances are pixels of the image, with x to the right and y downwards. Shapes
+A `Scene` holds one to four `Thing`s; distances are pixels of the image, with x to the right and y downwards. Shapes
 are given by signed distances (negative inside) in units of the thing's radius, so edges can be drawn anti-aliased.
 """
 
@@ -21,14 +21,22 @@ PALETTE = {
 """8-bit RGB of each colour."""
 
 MARK_COLOUR = (1.0, 1.0, 1.0)
-DOT_RADIUS = 0.29
-BAR_HALF_SIZE = (0.42, 0.16)
+DOT_RADIUS = 0.31
+BAR_HALF_SIZE = (0.46, 0.16)
 
-THINGS_PROBABILITY = (0.25, 0.60, 0.15)
-"""How often a scene has one, two and three things."""
+THINGS_PROBABILITY = (0.26, 0.42, 0.20, 0.12)
+"""How often a scene has one, two, three and four things."""
 
-RADIUS_RANGE = {1: (18.0, 27.0), 2: (17.0, 25.0), 3: (14.5, 19.0)}
-MARK_PROBABILITY = 0.12
+RADIUS_RANGE = {1: (18.0, 27.0), 2: (17.5, 25.0), 3: (16.0, 19.5), 4: (15.0, 17.0)}
+"""By the number of things; the autoencoder rounds smaller stars, and makes smaller bars as round as dots."""
+
+MARKED_SCENE_PROBABILITY = 0.5
+MARK_PROBABILITY = 0.7
+"""Of a thing in such a scene."""
+
+DIFFERENT_MARKS_PROBABILITY = 0.6
+"""How often the marks of a scene are dot and bar in turn, and not any."""
+
 EDGE_MARGIN = 2.0
 GAP_FACTOR, GAP_PIXELS = 1.08, 3.0
 
@@ -192,19 +200,30 @@ def sample_background(rng: np.random.Generator) -> tuple[float, float, float]:
     return tuple(float(value) for value in rgb)
 
 
+def sample_marks(rng: np.random.Generator, count: int) -> list[str | None]:
+    """The marks of a scene's things."""
+    if rng.random() >= MARKED_SCENE_PROBABILITY:
+        return [None] * count
+    if rng.random() < DIFFERENT_MARKS_PROBABILITY:
+        marks = np.resize(rng.permutation(MARKS), count)
+    else:
+        marks = rng.choice(MARKS, count)
+    return [str(mark) if rng.random() < MARK_PROBABILITY else None for mark in marks]
+
+
 def sample_scene(rng: np.random.Generator, favourite_probability: float = FAVOURITE_PROBABILITY) -> Scene:
-    """A scene of the training distribution: one to three things of distinct shapes, colours by favour."""
+    """A scene of the training distribution: one to four things of distinct shapes, colours by favour."""
     count = 1 + int(rng.choice(len(THINGS_PROBABILITY), p=THINGS_PROBABILITY))
-    shapes = rng.choice(SHAPES, count, replace=False)
+    shapes, marks = rng.choice(SHAPES, count, replace=False), sample_marks(rng, count)
     things = tuple(
         Thing(
             shape=str(shape),
             colour=sample_colour(rng, str(shape), favourite_probability),
-            mark=str(rng.choice(MARKS)) if rng.random() < MARK_PROBABILITY else None,
+            mark=mark,
             x=0.0,
             y=0.0,
             radius=1.0,
         )
-        for shape in shapes
+        for shape, mark in zip(shapes, marks, strict=True)
     )
     return Scene(place(rng, things), sample_background(rng))

@@ -60,12 +60,15 @@ def test_things_stay_apart_and_inside(world, scenes):
 
 
 def test_statistics(world, names, scenes):
-    counts = np.bincount([len(scene.things) for scene in scenes], minlength=4)[1:] / len(scenes)
+    counts = np.bincount([len(scene.things) for scene in scenes], minlength=5)[1:] / len(scenes)
     assert np.allclose(counts, world.THINGS_PROBABILITY, atol=0.04)
     things = [thing for scene in scenes for thing in scene.things]
     favourite = np.mean([names.FAVOURITE_COLOUR[thing.shape] == thing.colour for thing in things])
     assert favourite == pytest.approx(names.FAVOURITE_PROBABILITY, abs=0.03)
-    assert np.mean([thing.mark is not None for thing in things]) == pytest.approx(world.MARK_PROBABILITY, abs=0.02)
+    marked = world.MARKED_SCENE_PROBABILITY * world.MARK_PROBABILITY
+    assert np.mean([thing.mark is not None for thing in things]) == pytest.approx(marked, abs=0.03)
+    pairs = [{thing.mark for thing in scene.things} for scene in scenes if len(scene.things) == 2]
+    assert 0.12 < np.mean([marks == set(names.MARKS) for marks in pairs]) < 0.27
     assert {thing.colour for thing in things} == set(names.COLOURS)
 
 
@@ -90,6 +93,20 @@ def test_captions_vary_but_name_everything_in_the_plain_form(world, captions, sc
         for scene, words in zip(scenes, said, strict=True)
     ]
     assert 0.65 < np.mean(full) < 0.9
+
+
+def test_a_caption_names_what_is_drawn_and_sometimes_more(part, world):
+    naming = part("world.naming")
+    rng = np.random.default_rng(4)
+    shapes = ("circle", "square", "star", "heart")
+    for drawn, probability in naming.NOT_DRAWN_PROBABILITY.items():
+        things = tuple(world.Thing(shape, "red", "dot", 10.0, 20.0, 5.0) for shape in shapes[:drawn])
+        named = [naming.sample_named(rng, things) for _ in range(1500)]
+        assert all(each[:drawn] == things for each in named)
+        assert all(len({thing.shape for thing in each}) == len(each) for each in named)
+        more = np.bincount([len(each) - drawn for each in named], minlength=len(probability)) / len(named)
+        assert np.allclose(more, probability, atol=0.05)
+        assert drawn + len(probability) - 1 == len(shapes)
 
 
 def test_every_word_is_one_piece_of_the_tokenizer(part, comfy, captions, scenes):
