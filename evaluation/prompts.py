@@ -7,9 +7,11 @@ from itertools import permutations, product
 
 import numpy as np
 
-from ..world.captions import join, with_article
-from ..world.names import COLOURS, FAVOURITE_COLOUR, SHAPES
+from ..world.captions import join, with_article, with_mark
+from ..world.names import COLOURS, FAVOURITE_COLOUR, MARKS, SHAPES
 from .wanted import Wanted
+
+SOME = 1000
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,11 @@ class Prompt:
     wanted: tuple[Wanted, ...]
 
 
-def prompt_for(things: tuple[tuple[str, str], ...]) -> Prompt:
-    """ "a red circle and a blue square" for (shape, colour) pairs."""
-    text = join([with_article(f"{colour} {shape}") for shape, colour in things])
-    return Prompt(text, tuple(Wanted(shape, shape, colour) for shape, colour in things))
+def prompt_for(things: tuple[tuple[str, ...], ...]) -> Prompt:
+    """ "a red circle with a dot and a blue square" for (shape, colour) or (shape, colour, mark) of each thing."""
+    wanted = tuple(Wanted(shape, shape, colour, *mark) for shape, colour, *mark in things)
+    phrases = [with_mark(with_article(f"{thing.colour} {thing.shape}"), thing.mark) for thing in wanted]
+    return Prompt(join(phrases), wanted)
 
 
 def _favourites(things) -> list[bool]:
@@ -43,6 +46,17 @@ _PAIRS = tuple(
     if first[0] != second[0] and first[1] != second[1]
 )
 
+
+def _some(count: int) -> tuple[Prompt, ...]:
+    """Some of the many prompts of so many things, always the same: distinct shapes in distinct colours, each any."""
+    rng = np.random.default_rng(count)
+    drawn = (
+        zip(*(map(str, rng.permutation(names)[:count]) for names in (SHAPES, COLOURS)), strict=True)
+        for _ in range(SOME)
+    )
+    return tuple(dict.fromkeys(prompt_for(tuple(things)) for things in drawn))
+
+
 PROMPT_SETS = {
     "single_fav": tuple(prompt_for(things) for things in _SINGLES if all(_favourites(things))),
     "single_counter": tuple(prompt_for(things) for things in _SINGLES if not any(_favourites(things))),
@@ -50,13 +64,22 @@ PROMPT_SETS = {
     "two_counter": tuple(prompt_for(t) for t in _PAIRS if not any(_favourites(t)) and _taken(t) == 0),
     "two_half": tuple(prompt_for(t) for t in _PAIRS if not any(_favourites(t)) and _taken(t) == 1),
     "two_swap": tuple(prompt_for(t) for t in _PAIRS if _taken(t) == 2),
+    "three": _some(3),
+    "four": _some(4),
+    "single_marked": tuple(prompt_for(((*thing, mark),)) for (thing,) in _SINGLES for mark in MARKS),
+    "two_marked": tuple(
+        prompt_for(((*first, mark), (*second, other)))
+        for (first, second), (mark, other) in product(_PAIRS, permutations(MARKS))
+    ),
 }
-"""Every prompt of each set, things named in either order. Of two things the shapes differ and the colours differ:
+"""The prompts of each set, things named in any order. Of several things the shapes differ and the colours differ:
 
 - single_fav, single_counter: one thing, with and without its shape's favourite colour;
 - two_fav: both have their favourite colour; two_swap: each has the other's;
 - two_counter: neither colour is the favourite of either shape;
-- two_half: one has the other's favourite colour, the other has neither's. Settings are chosen on these prompts.
+- two_half: one has the other's favourite colour, the other has neither's. Settings are chosen on these prompts;
+- three, four: so many things, in any colours; a thousand of the prompts that there are;
+- single_marked: one thing in any colour, with a mark; two_marked: two, one with a dot and the other with a bar.
 """
 
 

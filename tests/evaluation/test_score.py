@@ -5,6 +5,7 @@ import pytest
 
 RED_CIRCLE, BLUE_SQUARE = ("circle", "red", None), ("square", "blue", None)
 PAIR = (RED_CIRCLE, BLUE_SQUARE)
+THINGS = {"single": 1, "two": 2, "three": 3, "four": 4}
 PLACES = ((32.0, 40.0), (92.0, 44.0), (60.0, 98.0))
 
 
@@ -342,8 +343,14 @@ def test_prompt_sets_are_what_they_say(part):
                 "two_half": mine != asked and (mine[0] == asked[-1]) != (mine[-1] == asked[0]),
                 "two_swap": mine == asked[::-1],
             }
-            assert expected[name], (name, prompt.text)
-            assert len(prompt.wanted) == (1 if name.startswith("single") else 2)
+            assert expected.get(name, True), (name, prompt.text)
+            assert len(prompt.wanted) == THINGS[name.partition("_")[0]]
+            assert len({thing.shape for thing in prompt.wanted}) == len(set(asked)) == len(prompt.wanted)
+            marks = {thing.mark for thing in prompt.wanted}
+            assert marks == {"two_marked": {"dot", "bar"}}.get(name, marks if name == "single_marked" else {None})
+            assert len([word for word in prompt.text.replace(",", "").split() if word in ("dot", "bar")]) == (
+                len(marks - {None})
+            )
     assert prompts.draw_prompts("two_swap", 70)[:30] == prompts.draw_prompts("two_swap", 30)
     with pytest.raises(ValueError, match="There are: single_fav"):
-        prompts.draw_prompts("three", 1)
+        prompts.draw_prompts("five", 1)
