@@ -43,6 +43,17 @@ def checkpoint_tensors(vae: dict, text: dict, unet: dict) -> dict[str, torch.Ten
     return tensors
 
 
+def checkpoint_parts(tensors: dict[str, torch.Tensor]) -> tuple[dict, dict, dict]:
+    """The weights of such a file, in fp32: of the autoencoder as it is trained, the text encoder, and the UNet."""
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)}
+
+    text = {f"text_model.{name}": value for name, value in part(TEXT_PREFIX).items()}
+    text["token_rows.weight"] = tensors[TOKEN_ROWS_KEY].float()
+    return part(VAE_PREFIX) | {"vae_scale": torch.tensor(1.0)}, text, part(UNET_PREFIX)
+
+
 def train(ranks: Ranks, computing: Computing, folder: Path, budget: float) -> None:
     """Write `model.safetensors` into `folder`; an unfinished UNet is taken as it was last saved."""
     trained = folder / "unet.pt" if (folder / "unet.pt").exists() else folder / "unet.latest.pt"

@@ -8,7 +8,6 @@ and goes on where it was.
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,14 +18,16 @@ import torch
 from safetensors.torch import load_file
 
 from ..evaluation.detect import detect
+from ..evaluation.marks import mark_fates
 from ..evaluation.prompts import PROMPT_SETS, draw_prompts
-from ..evaluation.score import judge, mean_and_error
+from ..evaluation.score import judge
 from ..evaluation.wanted import Wanted
 from ..world.names import COLOURS, MARKS, SHAPES
 from ..world.scenes import Thing
-from .architecture import TEXT_PREFIX, TOKEN_ROWS_KEY, UNET_PREFIX, VAE_PREFIX
 from .computing import Computing
 from .diffusion import sample
+from .export import checkpoint_parts
+from .figures import tables
 from .networks import build_autoencoder, build_unet
 from .parallel import Ranks
 from .probes import ADJECTIVE_WEIGHT, NOUN_WEIGHT, end_alone, last_noun_alone, merged, sum_of_words, whole
@@ -35,6 +36,8 @@ from .text import TextEncoder, load_vocabulary
 
 IMAGES, PROBE_IMAGES = 240, 120
 ROUND = 24
+
+ONE_MARKED = "two, the first marked"
 
 Things = tuple[Thing, ...]
 
@@ -53,18 +56,12 @@ class DemoNetworks:
 
     def __init__(self, path: Path, computing: Computing):
         self.computing = computing
-        tensors = {name: value.float() for name, value in load_file(path).items()}
-
-        def part(prefix: str) -> dict:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
         self.unet, self.autoencoder, self.encoder = build_unet(), build_autoencoder(), TextEncoder(load_vocabulary())
-        self.unet.load_state_dict(part(UNET_PREFIX))
-        self.autoencoder.load_state_dict(part(VAE_PREFIX) | {"vae_scale": torch.tensor(1.0)})
-        text = {f"text_model.{name}": value for name, value in part(TEXT_PREFIX).items()}
-        self.encoder.load_state_dict(text | {"token_rows.weight": tensors[TOKEN_ROWS_KEY]})
+        networks = (self.autoencoder, self.encoder, self.unet)
+        for network, weights in zip(networks, checkpoint_parts(load_file(path)), strict=True):
+            network.load_state_dict(weights)
         self.encoder.requires_grad_(False)
-        for network in (self.unet, self.autoencoder, self.encoder):
+        for network in networks:
             network.to(computing.device)
 
     @torch.no_grad()
@@ -84,7 +81,7 @@ def thing(shape: str, colour: str, mark: str | None = None) -> Thing:
 def of_set(name: str, count: int) -> list[Things]:
     """Prompts of one of the evaluation's sets."""
     prompts = draw_prompts(name, count)
-    return [tuple(thing(wanted.shape, wanted.colour) for wanted in prompt.wanted) for prompt in prompts]
+    return [tuple(thing(wanted.shape, wanted.colour, wanted.mark) for wanted in prompt.wanted) for prompt in prompts]
 
 
 def of_random(things: int, marked: int, count: int, seed: int = 7) -> list[Things]:
@@ -101,8 +98,7 @@ def of_random(things: int, marked: int, count: int, seed: int = 7) -> list[Thing
 def cells() -> dict[str, Cell]:
     """All cells of the card by name."""
     found = {name: Cell(partial(of_set, name)) for name in PROMPT_SETS}
-    for name, things, marked in (("three", 3, 0), ("single_marked", 1, 1), ("two_marked", 2, 1)):
-        found[name] = Cell(partial(of_random, things, marked), images=PROBE_IMAGES)
+    found[ONE_MARKED] = Cell(partial(of_random, 2, 1), images=PROBE_IMAGES)
     found["leakage: end rows alone"] = Cell(partial(of_set, "two_counter"), end_alone, PROBE_IMAGES)
     found["leakage: second noun alone"] = Cell(partial(of_set, "two_counter"), last_noun_alone, PROBE_IMAGES)
     ends = {"nothing": None, "empty prompt": ""}
@@ -144,39 +140,13 @@ def rows_of(networks: DemoNetworks, name: str, cell: Cell, indices: list[int]) -
         colours = sorted({item.colour for item in found if item.colour})
         rows.append({"cell": name, "image": index, "verdict": score.verdict, "right": score.share_right})
         rows[-1] |= {"drawn": colours, "asked": [item.colour for item in things]}
+        present = sum(outcome.found is not None for outcome in score.outcomes)
+        rows[-1] |= {"present": present, "marks": mark_fates(score, found)}
     return rows
 
 
-def colour_rates(rows: list[dict]) -> dict[str, float]:
-    """How often the first and the last thing's colour were drawn, and (by chance) a colour not asked for."""
-    absent = [np.mean([colour in row["drawn"] for colour in COLOURS if colour not in row["asked"]]) for row in rows]
-    return {
-        "first": float(np.mean([row["asked"][0] in row["drawn"] for row in rows])),
-        "last": float(np.mean([row["asked"][-1] in row["drawn"] for row in rows])),
-        "absent": float(np.mean(absent)),
-    }
-
-
-def table(rows: list[dict]) -> str:
-    """The figures as Markdown: rate right with its standard error, share of things right, verdicts."""
-    lines = ["| cell | n | right | things right | other verdicts |", "|---|---|---|---|---|"]
-    by_cell = {name: [row for row in rows if row["cell"] == name] for name in cells()}
-    for name, mine in by_cell.items():
-        if not mine:
-            continue
-        verdicts = Counter(row["verdict"] for row in mine)
-        rate, error = mean_and_error([row["verdict"] == "ok" for row in mine])
-        del verdicts["ok"]
-        others = ", ".join(f"{verdict} {count / len(mine):.3f}" for verdict, count in verdicts.most_common())
-        if name.startswith("leakage"):
-            others = ", ".join(f"{key} colour {value:.3f}" for key, value in colour_rates(mine).items())
-        right = np.mean([row["right"] for row in mine])
-        lines.append(f"| {name} | {len(mine)} | {rate:.3f} ± {error:.3f} | {right:.3f} | {others} |")
-    return "\n".join(lines)
-
-
 def train(ranks: Ranks, computing: Computing, folder: Path, budget: float) -> None:
-    """Measure `model.safetensors` in `folder` for at most `budget` seconds; the table is kept in `figures.md`."""
+    """Measure `model.safetensors` in `folder` for at most `budget` seconds; the tables are kept in `figures.md`."""
     model = folder / "model.safetensors"
     stem = f"figures-{hashlib.sha256(model.read_bytes()).hexdigest()[:12]}"
     read = [json.loads(line) for path in folder.glob(f"{stem}.*.jsonl") for line in path.read_text().splitlines()]
@@ -195,5 +165,6 @@ def train(ranks: Ranks, computing: Computing, folder: Path, budget: float) -> No
     ranks.barrier()
     if ranks.first:
         rows = [json.loads(line) for path in folder.glob(f"{stem}.*.jsonl") for line in path.read_text().splitlines()]
-        (folder / "figures.md").write_text(table(rows) + "\n")
-        logging.info("figures of %s:\n%s", stem, table(rows))
+        written = tables(rows, list(cells()), [*PROMPT_SETS, ONE_MARKED])
+        (folder / "figures.md").write_text(f"{written}\n")
+        logging.info("figures of %s:\n%s", stem, written)

@@ -1,14 +1,18 @@
-"""Train the demo model from nothing: `python demo/train.py --comfyui FOLDER --out FOLDER`.
+"""Train the demo model: `python demo/train.py --comfyui FOLDER --out FOLDER [--start MODEL]`.
 
 The stages (autoencoder, latents, text encoder, UNet, export, measurement) run in order. Each stops by the clock, keeps
 checkpoints in the output folder and goes on from there when the command is given again; a stage whose result exists is
 skipped. They compute on a GPU where there is one; on a CPU in bf16 where a short measurement finds it faster than fp32.
+
+All of it is trained from nothing, or with `--start model.safetensors` from the networks of an earlier release: its
+autoencoder is taken as it is, its text encoder and UNet go on together in the UNet's stage.
 """
 
 import argparse
 import importlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -26,12 +30,13 @@ class Stage(NamedTuple):
 
 
 STAGES = {
+    "start": Stage("start"),
     "vae": Stage("train_vae", 390.0, parallel=True),
     "latents": Stage("train_latents", parallel=True),
     "text": Stage("train_text", 600.0),
     "unet": Stage("train_unet", 5100.0, parallel=True),
     "export": Stage("export"),
-    "measure": Stage("measure", 1800.0, parallel=True),
+    "measure": Stage("measure", 3000.0, parallel=True),
 }
 """By name, in their order."""
 
@@ -75,11 +80,24 @@ def launch_stage(name: str, stage: Stage, arguments: argparse.Namespace) -> None
         raise SystemExit(f"stage {name} failed with exit status {failed[0]}")
 
 
+def take_start(source: Path, folder: Path) -> bool:
+    """Copy the release's file to where the first stage looks for it; False if something else was trained there."""
+    target = folder / demo_module("start").SOURCE_FILE
+    if target.exists():
+        return target.read_bytes() == source.read_bytes()
+    if any(folder.glob("*.pt")):
+        return False
+    shutil.copyfile(source, target)
+    return True
+
+
 def main(about: str, stages: Mapping[str, Stage]) -> None:
     """Read the command line and run one stage or all of them."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comfyui", type=Path, required=True, help="folder of ComfyUI, whose networks are trained")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the finished model")
+    if "start" in stages:
+        parser.add_argument("--start", type=Path, help="model.safetensors of a release whose networks go on")
     parser.add_argument("--stage", choices=stages, help="run this stage only")
     parser.add_argument("--seconds", type=float, help="training time of the stage, instead of its default")
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, mps ...")
@@ -98,6 +116,8 @@ def main(about: str, stages: Mapping[str, Stage]) -> None:
         arguments.device = computing.find_device(arguments.device, computing.device_names())
     except ValueError as error:
         parser.error(str(error))
+    if getattr(arguments, "start", None) and not take_start(arguments.start, arguments.out):
+        parser.error(f"--start: there is another training in {arguments.out}")
     arguments.dtype = computing.choose_dtype(arguments.device)
     arguments.ranks = arguments.ranks or (2 if arguments.device == "cpu" else 1)
     for name in [arguments.stage] if arguments.stage else stages:

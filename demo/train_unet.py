@@ -1,7 +1,8 @@
 """Stage 4: the UNet, trained to predict the noise of latents given context rows of the text encoder.
 
 The text encoder is frozen at first. Its rows then tell which words a caption has, but hardly which colour belongs to
-which noun; so in the last part of the time it is trained along, at a lower rate.
+which noun; so in the last part of the time it is trained along, at a lower rate. Networks of an earlier release
+(`start.py`) go on at a lower rate, both all the time.
 """
 
 from pathlib import Path
@@ -19,19 +20,28 @@ from .muon import Muon
 from .networks import build_unet
 from .parallel import Ranks
 from .progress import load
+from .start import UNET_FILE as START
 from .text import TextEncoder, load_vocabulary
 
 LEARNING_RATE = 1.5e-3
 BATCH = 16
 """Pictures per step and process."""
 
+COUNT_SHARES = {1: 0.37, 2: 0.42, 3: 0.16, 4: 0.05}
+"""How often scenes of so many things are drawn. With what is named but not drawn (`world/naming.py`) it decides how
+much a prompt of two, three or four things leaves out."""
+
 UNUSUAL_WEIGHT = 4.0
-"""A scene is drawn this many times as often for each of its things that is not in its shape's favourite colour."""
+"""A scene is drawn this many times as often for each of its things that is not in its shape's favourite colour, among
+the scenes of as many things."""
 
 TEXT_FROM = 0.57
 """Share of the time from which on the text encoder is trained too."""
 
 TEXT_LEARNING_RATE = 4e-4
+
+START_RATE = 0.6
+"""The part of both rates at which networks of an earlier release go on."""
 
 
 def load_scenes(folder: Path) -> tuple[torch.Tensor, list[tuple[Thing, ...]]]:
@@ -45,6 +55,9 @@ def scene_probabilities(scenes: list[tuple[Thing, ...]]) -> np.ndarray:
     """How often each scene is drawn, (N,), summing to 1."""
     unusual = [sum(FAVOURITE_COLOUR[thing.shape] != thing.colour for thing in things) for things in scenes]
     weights = UNUSUAL_WEIGHT ** np.array(unusual, np.float64)
+    counts = np.array([len(things) for things in scenes])
+    for count, share in COUNT_SHARES.items():
+        weights[counts == count] *= share / max(weights[counts == count].sum(), 1.0)
     return weights / weights.sum()
 
 
@@ -62,12 +75,18 @@ def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed:
     torch.manual_seed(seed)
     latents, scenes = load_scenes(folder)
     probabilities = scene_probabilities(scenes)
-    encoder, unet = load_text_encoder(folder).to(computing.device), build_unet().to(computing.device)
+    encoder, unet = load_text_encoder(folder).to(computing.device), build_unet()
+    started = (folder / START).exists()
+    if started:
+        unet.load_state_dict(load(folder / START))
+    unet.to(computing.device)
+    text_from, share = (0.0, START_RATE) if started else (TEXT_FROM, 1.0)
+    rate, text_rate = share * LEARNING_RATE, share * TEXT_LEARNING_RATE
     matrices, others = split_parameters(unet)
     optimisers = (
-        Muon(matrices, LEARNING_RATE, computing.dtype),
-        torch.optim.AdamW(others, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0),
-        torch.optim.AdamW(encoder.parameters(), TEXT_LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0),
+        Muon(matrices, rate, computing.dtype),
+        torch.optim.AdamW(others, rate, betas=(0.9, 0.99), weight_decay=0.0),
+        torch.optim.AdamW(encoder.parameters(), text_rate, betas=(0.9, 0.99), weight_decay=0.0),
     )
     names = {f"unet.{name}": parameter for name, parameter in unet.named_parameters()}
     names |= {f"text.{name}": parameter for name, parameter in encoder.named_parameters()}
@@ -75,7 +94,7 @@ def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed:
     weights = loss_weights(alphas)
 
     def losses(rng: np.random.Generator, progress: float):
-        encoder.requires_grad_(progress >= TEXT_FROM)
+        encoder.requires_grad_(progress >= text_from)
         chosen = rng.choice(len(scenes), BATCH, p=probabilities)
         context = training_contexts(rng, encoder, [scenes[index] for index in chosen])
         timesteps = spread_timesteps(BATCH)
@@ -86,6 +105,5 @@ def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed:
         loss = (weight * error.square().mean((1, 2, 3))).mean()
         return loss, {"loss": loss}
 
-    rates = (LEARNING_RATE, LEARNING_RATE, TEXT_LEARNING_RATE)
-    stage = Stage("unet", names, optimisers, rates, {"unet": unet, "text": encoder})
+    stage = Stage("unet", names, optimisers, (rate, rate, text_rate), {"unet": unet, "text": encoder})
     run(stage, losses, ranks, folder, budget, seed)
