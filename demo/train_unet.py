@@ -24,8 +24,8 @@ from .start import UNET_FILE as START
 from .text import TextEncoder, load_vocabulary
 
 LEARNING_RATE = 1.5e-3
-BATCH = 16
-"""Pictures per step and process."""
+BATCH = 32
+"""Pictures per step, of all processes together."""
 
 COUNT_SHARES = {1: 0.37, 2: 0.42, 3: 0.16, 4: 0.05}
 """How often scenes of so many things are drawn. With what is named but not drawn (`world/naming.py`) it decides how
@@ -90,14 +90,14 @@ def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed:
     )
     names = {f"unet.{name}": parameter for name, parameter in unet.named_parameters()}
     names |= {f"text.{name}": parameter for name, parameter in encoder.named_parameters()}
-    alphas = alphas_cumulative()
+    alphas, batch = alphas_cumulative(), BATCH // ranks.count
     weights = loss_weights(alphas)
 
     def losses(rng: np.random.Generator, progress: float):
         encoder.requires_grad_(progress >= text_from)
-        chosen = rng.choice(len(scenes), BATCH, p=probabilities)
+        chosen = rng.choice(len(scenes), batch, p=probabilities)
         context = training_contexts(rng, encoder, [scenes[index] for index in chosen])
-        timesteps = spread_timesteps(BATCH)
+        timesteps = spread_timesteps(batch)
         noisy, noise, _ = noised(latents[torch.from_numpy(chosen)].float(), timesteps, alphas)
         noisy, noise, timesteps, weight = computing.put(noisy, noise, timesteps, weights[timesteps])
         with computing.autocast():
