@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..world.names import FAVOURITE_COLOUR
+from ..world.names import FAVOURITE_COLOUR, FAVOURITE_MARK
 from ..world.scenes import Thing
 from .averaging import Stage, run, split_parameters
 from .computing import Computing
@@ -31,9 +31,13 @@ COUNT_SHARES = {1: 0.37, 2: 0.42, 3: 0.16, 4: 0.05}
 """How often scenes of so many things are drawn. With what is named but not drawn (`world/naming.py`) it decides how
 much a prompt of two, three or four things leaves out."""
 
-UNUSUAL_WEIGHT = 4.0
+UNUSUAL_WEIGHT = 1.0
 """A scene is drawn this many times as often for each of its things that is not in its shape's favourite colour, among
 the scenes of as many things."""
+
+MARK_WEIGHTS = 1.5, 0.5
+"""The same for each of its things with its shape's favourite mark, and with the other: so marks are correlated with
+shapes as colours are, and are exchanged where a prompt asks for the other ones."""
 
 TEXT_FROM = 0.57
 """Share of the time from which on the text encoder is trained too."""
@@ -55,6 +59,10 @@ def scene_probabilities(scenes: list[tuple[Thing, ...]]) -> np.ndarray:
     """How often each scene is drawn, (N,), summing to 1."""
     unusual = [sum(FAVOURITE_COLOUR[thing.shape] != thing.colour for thing in things) for things in scenes]
     weights = UNUSUAL_WEIGHT ** np.array(unusual, np.float64)
+    usual, other = MARK_WEIGHTS
+    for index, things in enumerate(scenes):
+        marks = [thing.mark == FAVOURITE_MARK[thing.shape] for thing in things if thing.mark]
+        weights[index] *= usual ** sum(marks) * other ** (len(marks) - sum(marks))
     counts = np.array([len(things) for things in scenes])
     for count, share in COUNT_SHARES.items():
         weights[counts == count] *= share / max(weights[counts == count].sum(), 1.0)
