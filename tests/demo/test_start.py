@@ -75,16 +75,30 @@ def test_both_networks_go_on(part, comfy, tmp_path, monkeypatch, ranks, cpu):
         assert 0.0 < max(far) and sorted(far)[len(far) // 2] < 0.2
 
 
-def test_scenes_of_each_count_have_their_share(part):
+def test_scenes_of_each_count_have_their_share(part, monkeypatch):
     train_unet, thing = part("demo.train_unet"), part("world.scenes").Thing
-    red, blue = thing("circle", "red", None, 0.0, 0.0, 1.0), thing("square", "blue", None, 0.0, 0.0, 1.0)
-    scenes = [(red,), (blue,), (red, blue), (red, red), (blue, blue)]
+    monkeypatch.setattr(train_unet, "UNUSUAL_WEIGHT", 4.0)
+    monkeypatch.setattr(train_unet, "MARK_WEIGHTS", (3.0, 0.5))
+
+    def scene(*marked_circles):
+        return tuple(thing("circle", colour, mark, 0.0, 0.0, 1.0) for colour, mark in marked_circles)
+
+    red, blue, usual, other = ("red", None), ("blue", None), ("red", "dot"), ("red", "bar")
+    scenes = [
+        scene(red),
+        scene(blue),
+        scene(usual),
+        scene(other),
+        scene(red, red),
+        scene(blue, blue),
+        scene(usual, other),
+    ]
     probabilities = train_unet.scene_probabilities(scenes)
     shares = train_unet.COUNT_SHARES
     assert probabilities.sum() == pytest.approx(1.0)
-    assert probabilities[:2].sum() / probabilities[2:].sum() == pytest.approx(shares[1] / shares[2])
-    assert probabilities[1] / probabilities[0] == pytest.approx(train_unet.UNUSUAL_WEIGHT)
-    assert probabilities[4] / probabilities[3] == pytest.approx(train_unet.UNUSUAL_WEIGHT**2)
+    assert probabilities[:4].sum() / probabilities[4:].sum() == pytest.approx(shares[1] / shares[2])
+    assert probabilities[1:4] / probabilities[0] == pytest.approx([4.0, 3.0, 0.5])
+    assert probabilities[5:] / probabilities[4] == pytest.approx([16.0, 1.5])
 
 
 def test_tables(part):

@@ -95,7 +95,7 @@ def test_captions_vary_but_name_everything_in_the_plain_form(world, captions, sc
     assert 0.65 < np.mean(full) < 0.9
 
 
-def test_a_caption_names_what_is_drawn_and_sometimes_more(part, world):
+def test_a_caption_names_what_is_drawn_and_sometimes_more(part, world, names):
     naming = part("world.naming")
     rng = np.random.default_rng(4)
     shapes = ("circle", "square", "star", "heart")
@@ -107,6 +107,10 @@ def test_a_caption_names_what_is_drawn_and_sometimes_more(part, world):
         more = np.bincount([len(each) - drawn for each in named], minlength=len(probability)) / len(named)
         assert np.allclose(more, probability, atol=0.05)
         assert drawn + len(probability) - 1 == len(shapes)
+        marks = [
+            thing.mark == names.FAVOURITE_MARK[thing.shape] for each in named for thing in each[drawn:] if thing.mark
+        ]
+        assert drawn == 4 or np.mean(marks) == pytest.approx(naming.FAVOURITE_MARK_PROBABILITY, abs=0.12)
 
 
 def test_every_word_is_one_piece_of_the_tokenizer(part, comfy, captions, scenes):
