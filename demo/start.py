@@ -1,7 +1,7 @@
 """Stage 0: with `--start` the networks of an earlier release, from which the later stages go on.
 
 Its autoencoder and text encoder are the results of their stages, which are skipped then; the UNet's stage goes on from
-its text encoder and UNet.
+its UNet.
 """
 
 import logging

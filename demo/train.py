@@ -5,7 +5,7 @@ checkpoints in the output folder and goes on from there when the command is give
 skipped. They compute on a GPU where there is one; on a CPU in bf16 where a short measurement finds it faster than fp32.
 
 All of it is trained from nothing, or with `--start model.safetensors` from the networks of an earlier release: its
-autoencoder is taken as it is, its text encoder and UNet go on together in the UNet's stage.
+autoencoder and text encoder are taken as they are, its UNet goes on.
 """
 
 import argparse

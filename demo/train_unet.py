@@ -2,7 +2,7 @@
 
 The text encoder is frozen at first. Its rows then tell which words a caption has, but hardly which colour belongs to
 which noun; so in the last part of the time it is trained along, at a lower rate. Networks of an earlier release
-(`start.py`) go on at a lower rate, both all the time.
+(`start.py`) go on at a lower rate, and its text encoder stays as it is.
 """
 
 from pathlib import Path
@@ -45,7 +45,7 @@ TEXT_FROM = 0.57
 TEXT_LEARNING_RATE = 4e-4
 
 START_RATE = 0.6
-"""The part of both rates at which networks of an earlier release go on."""
+"""The part of its rate at which the UNet of an earlier release goes on."""
 
 
 def load_scenes(folder: Path) -> tuple[torch.Tensor, list[tuple[Thing, ...]]]:
@@ -88,13 +88,12 @@ def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed:
     if started:
         unet.load_state_dict(load(folder / START))
     unet.to(computing.device)
-    text_from, share = (0.0, START_RATE) if started else (TEXT_FROM, 1.0)
-    rate, text_rate = share * LEARNING_RATE, share * TEXT_LEARNING_RATE
+    text_from, rate = (np.inf, START_RATE * LEARNING_RATE) if started else (TEXT_FROM, LEARNING_RATE)
     matrices, others = split_parameters(unet)
     optimisers = (
         Muon(matrices, rate, computing.dtype),
         torch.optim.AdamW(others, rate, betas=(0.9, 0.99), weight_decay=0.0),
-        torch.optim.AdamW(encoder.parameters(), text_rate, betas=(0.9, 0.99), weight_decay=0.0),
+        torch.optim.AdamW(encoder.parameters(), TEXT_LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0),
     )
     names = {f"unet.{name}": parameter for name, parameter in unet.named_parameters()}
     names |= {f"text.{name}": parameter for name, parameter in encoder.named_parameters()}
@@ -113,5 +112,5 @@ def train(ranks: Ranks, computing: Computing, folder: Path, budget: float, seed:
         loss = (weight * error.square().mean((1, 2, 3))).mean()
         return loss, {"loss": loss}
 
-    stage = Stage("unet", names, optimisers, (rate, rate, text_rate), {"unet": unet, "text": encoder})
+    stage = Stage("unet", names, optimisers, (rate, rate, TEXT_LEARNING_RATE), {"unet": unet, "text": encoder})
     run(stage, losses, ranks, folder, budget, seed)

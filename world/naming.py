@@ -1,8 +1,10 @@
-"""What a caption names that is not in the picture.
+"""What captions get wrong: they name what is not in the picture, and tell of one thing what belongs to another.
 
-Captions on the web do so, and a model that learns from them leaves things out: what was named was not always to be
-drawn. The world's captions would name all that is there and nothing else.
+Captions on the web do so. A model that learns from them leaves things out, since what was named was not always to be
+drawn, and trusts what it knows of things more than which words stand together.
 """
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,13 +20,31 @@ FAVOURITE_PROBABILITY = 0.7
 MARK_PROBABILITY, FAVOURITE_MARK_PROBABILITY = 0.15, 0.75
 """What is not drawn has a mark less often than what is: a thing that is told of in detail is more likely there."""
 
+EXCHANGED_PROBABILITY = 0.35
+"""How often the colours of two of the things are named the other way round; and, apart from that, their marks."""
+
 
 def sample_named(rng: np.random.Generator, things: tuple[Thing, ...]) -> tuple[Thing, ...]:
-    """What a caption names of a scene of these things: all of them, and now and then more, of other shapes."""
+    """What a caption names of a scene of these things: all of them, and now and then more, of other shapes; and now and
+    then with the colours or the marks of two of them exchanged."""
     probability = NOT_DRAWN_PROBABILITY[len(things)]
     count = int(rng.choice(len(probability), p=probability))
     free = [shape for shape in SHAPES if shape not in {thing.shape for thing in things}]
-    return things + tuple(_not_drawn(rng, str(shape)) for shape in rng.choice(free, count, replace=False))
+    named = things + tuple(_not_drawn(rng, str(shape)) for shape in rng.choice(free, count, replace=False))
+    for field in ("colour", "mark"):
+        if rng.random() < EXCHANGED_PROBABILITY:
+            named = _exchanged(rng, named, field)
+    return named
+
+
+def _exchanged(rng: np.random.Generator, things: tuple[Thing, ...], field: str) -> tuple[Thing, ...]:
+    """The things with this field of two of them exchanged."""
+    changed = list(things)
+    if len(things) > 1:
+        first, second = rng.choice(len(things), 2, replace=False)
+        for one, other in ((first, second), (second, first)):
+            changed[one] = replace(changed[one], **{field: getattr(things[other], field)})
+    return tuple(changed)
 
 
 def _not_drawn(rng: np.random.Generator, shape: str) -> Thing:

@@ -95,8 +95,9 @@ def test_captions_vary_but_name_everything_in_the_plain_form(world, captions, sc
     assert 0.65 < np.mean(full) < 0.9
 
 
-def test_a_caption_names_what_is_drawn_and_sometimes_more(part, world, names):
+def test_a_caption_names_what_is_drawn_and_sometimes_more(part, world, names, monkeypatch):
     naming = part("world.naming")
+    monkeypatch.setattr(naming, "EXCHANGED_PROBABILITY", 0.0)
     rng = np.random.default_rng(4)
     shapes = ("circle", "square", "star", "heart")
     for drawn, probability in naming.NOT_DRAWN_PROBABILITY.items():
@@ -111,6 +112,23 @@ def test_a_caption_names_what_is_drawn_and_sometimes_more(part, world, names):
             thing.mark == names.FAVOURITE_MARK[thing.shape] for each in named for thing in each[drawn:] if thing.mark
         ]
         assert drawn == 4 or np.mean(marks) == pytest.approx(naming.FAVOURITE_MARK_PROBABILITY, abs=0.12)
+
+
+def test_a_caption_exchanges_colours_and_marks(part, world, monkeypatch):
+    naming = part("world.naming")
+    monkeypatch.setattr(naming, "NOT_DRAWN_PROBABILITY", {1: (1.0,), 2: (1.0,)})
+    circle, square = (("circle", "red", "dot"), ("square", "blue", None))
+    things = tuple(world.Thing(*what, 10.0, 20.0, 5.0) for what in (circle, square))
+    rng = np.random.default_rng(6)
+    assert all(naming.sample_named(rng, things[:1]) == things[:1] for _ in range(50))
+    named = [naming.sample_named(rng, things) for _ in range(2000)]
+    for field, other in (("colour", "blue"), ("mark", None)):
+        exchanged = [getattr(each[0], field) == other for each in named]
+        assert np.mean(exchanged) == pytest.approx(naming.EXCHANGED_PROBABILITY, abs=0.04)
+    expected = [{"red", "blue"}, {"dot", None}]
+    assert all(
+        [{getattr(thing, field) for thing in each} for field in ("colour", "mark")] == expected for each in named
+    )
 
 
 def test_every_word_is_one_piece_of_the_tokenizer(part, comfy, captions, scenes):
