@@ -11,13 +11,13 @@ import numpy as np
 from .names import FAVOURITE_MARK, MARKS, SHAPES
 from .scenes import Thing, sample_colour
 
-NOT_DRAWN_PROBABILITY = {1: (0.35, 0.48, 0.11, 0.06), 2: (0.56, 0.25, 0.19), 3: (0.5, 0.5), 4: (1.0,)}
+NOT_DRAWN_PROBABILITY = {1: (0.45, 0.38, 0.11, 0.06), 2: (0.56, 0.25, 0.19), 3: (0.5, 0.5), 4: (1.0,)}
 """By the number of things drawn: how often none, one, two or three more are named."""
 
 FAVOURITE_PROBABILITY = 0.7
 """Of the colours of what is not drawn: as often as of what the UNet sees drawn."""
 
-MARK_PROBABILITY, FAVOURITE_MARK_PROBABILITY = 0.15, 0.75
+MARK_PROBABILITY, FAVOURITE_MARK_PROBABILITY = 0.08, 0.75
 """What is not drawn has a mark less often than what is: a thing that is told of in detail is more likely there."""
 
 EXCHANGED_PROBABILITY = 0.35
