@@ -11,7 +11,7 @@ import numpy as np
 from .names import FAVOURITE_MARK, MARKS, SHAPES
 from .scenes import Thing, sample_colour
 
-NOT_DRAWN_PROBABILITY = {1: (0.45, 0.38, 0.11, 0.06), 2: (0.56, 0.25, 0.19), 3: (0.5, 0.5), 4: (1.0,)}
+NOT_DRAWN_PROBABILITY = {1: (0.45, 0.38, 0.11, 0.06), 2: (0.56, 0.22, 0.22), 3: (0.4, 0.6), 4: (1.0,)}
 """By the number of things drawn: how often none, one, two or three more are named."""
 
 FAVOURITE_PROBABILITY = 0.7
@@ -20,7 +20,7 @@ FAVOURITE_PROBABILITY = 0.7
 MARK_PROBABILITY, FAVOURITE_MARK_PROBABILITY = 0.08, 0.75
 """What is not drawn has a mark less often than what is: a thing that is told of in detail is more likely there."""
 
-EXCHANGED_PROBABILITY = 0.35
+EXCHANGED_PROBABILITY = {"colour": 0.35, "mark": 0.2}
 """How often the colours of two of the things are named the other way round; and, apart from that, their marks."""
 
 
@@ -31,8 +31,8 @@ def sample_named(rng: np.random.Generator, things: tuple[Thing, ...]) -> tuple[T
     count = int(rng.choice(len(probability), p=probability))
     free = [shape for shape in SHAPES if shape not in {thing.shape for thing in things}]
     named = things + tuple(_not_drawn(rng, str(shape)) for shape in rng.choice(free, count, replace=False))
-    for field in ("colour", "mark"):
-        if rng.random() < EXCHANGED_PROBABILITY:
+    for field, probability in EXCHANGED_PROBABILITY.items():
+        if rng.random() < probability:
             named = _exchanged(rng, named, field)
     return named
 

@@ -97,7 +97,7 @@ def test_captions_vary_but_name_everything_in_the_plain_form(world, captions, sc
 
 def test_a_caption_names_what_is_drawn_and_sometimes_more(part, world, names, monkeypatch):
     naming = part("world.naming")
-    monkeypatch.setattr(naming, "EXCHANGED_PROBABILITY", 0.0)
+    monkeypatch.setattr(naming, "EXCHANGED_PROBABILITY", {})
     rng = np.random.default_rng(4)
     shapes = ("circle", "square", "star", "heart")
     for drawn, probability in naming.NOT_DRAWN_PROBABILITY.items():
@@ -124,7 +124,7 @@ def test_a_caption_exchanges_colours_and_marks(part, world, monkeypatch):
     named = [naming.sample_named(rng, things) for _ in range(2000)]
     for field, other in (("colour", "blue"), ("mark", None)):
         exchanged = [getattr(each[0], field) == other for each in named]
-        assert np.mean(exchanged) == pytest.approx(naming.EXCHANGED_PROBABILITY, abs=0.04)
+        assert np.mean(exchanged) == pytest.approx(naming.EXCHANGED_PROBABILITY[field], abs=0.04)
     expected = [{"red", "blue"}, {"dot", None}]
     assert all(
         [{getattr(thing, field) for thing in each} for field in ("colour", "mark")] == expected for each in named
