@@ -19,7 +19,7 @@ from binding_table import compare, markdown
 from report import write_report
 from workflows import GROUPS, WORKFLOWS
 
-SETS = ("single_fav", "single_counter", "two_fav", "two_counter", "two_swap")
+SETS = ("single_fav", "single_counter", "two_fav", "two_counter", "two_swap", "three", "four", "two_marked")
 """Reported by default. Settings are chosen on two_half."""
 DEFAULT = ["plain", "recorder", "attention modulation", "token merge, both losses"]
 """Every technique once, as it suits the demo model."""
@@ -35,7 +35,8 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, help="where the tables go, without .md")
     arguments = parser.parse_args()
     names = ["plain", *GROUPS[arguments.group]] if arguments.group else arguments.workflows
-    rows, rate = judging.judged_images(arguments, arguments.sets, {name: WORKFLOWS[name] for name in names})
+    workflows = {name: WORKFLOWS[name] for name in names}
+    rows, rate = judging.judged_images(arguments, dict.fromkeys(arguments.sets, workflows))
     records = compare(rows, arguments.sets, names, arguments.images)
     head = [
         "How often the bundled demo model draws every thing of a prompt in its own colour and nothing else. These are "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from report import number, table, with_error
 
 @dataclass(frozen=True)
 class Row:
-    """One judged image. ``latent`` is a digest of its latent, by which equal results are told."""
+    """One judged image. ``latent`` is a digest of its latent, by which equal results are told. ``placed`` is the share
+    of the things that stand in the part of the picture that `side_by_side` gives them, whatever was done; of the marks
+    asked for, ``marks_present`` are on some thing and ``marks_right`` on their own (nan without any)."""
 
     prompt_set: str
     workflow: str
@@ -25,6 +28,9 @@ class Row:
     presence: float
     binding: float
     leakage: float
+    placed: float = math.nan
+    marks_present: float = math.nan
+    marks_right: float = math.nan
 
 
 def read_rows(folder: Path) -> list[Row]:

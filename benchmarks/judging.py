@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -54,8 +54,8 @@ def folder_of(arguments: argparse.Namespace) -> Path:
     return arguments.kept / f"binding-{digest}"
 
 
-def judged_images(arguments: argparse.Namespace, sets: Sequence[str], workflows: Workflows) -> tuple[list[Row], float]:
-    """Judge the images of prompt sets and workflows.
+def judged_images(arguments: argparse.Namespace, wanted: Mapping[str, Workflows]) -> tuple[list[Row], float]:
+    """Judge the images of prompt sets, each with its workflows.
 
     Every workflow gets the same prompts and the same noise, image by image. Each worker process runs the whole command
     once more, as far as this call: its sets and workflows must follow from the command line alone.
@@ -64,15 +64,15 @@ def judged_images(arguments: argparse.Namespace, sets: Sequence[str], workflows:
         All rows that are kept, and how many images were made in a second (nan if none).
     """
     if arguments.worker is not None:
-        _work(arguments, sets, workflows)
+        _work(arguments, wanted)
         sys.exit()
-    unknown = set(arguments.again) - workflows.keys()
-    if unknown:
-        sys.exit(f"--again: there is no workflow {', '.join(sorted(unknown))}. There are: {', '.join(workflows)}.")
+    names = {name: None for workflows in wanted.values() for name in workflows}
+    if unknown := set(arguments.again) - names.keys():
+        sys.exit(f"--again: there is no workflow {', '.join(sorted(unknown))}. There are: {', '.join(names)}.")
     folder = folder_of(arguments)
     folder.mkdir(parents=True, exist_ok=True)
     forget_rows(folder, arguments.again)
-    rate = _supervise(arguments, sets, workflows, folder)
+    rate = _supervise(arguments, wanted, folder)
     return read_rows(folder), rate
 
 
@@ -86,7 +86,7 @@ def conditions(arguments: argparse.Namespace, rate: float) -> str:
     return f"{text} {rate:.2f} images a second in {arguments.workers} processes." if rate == rate else text
 
 
-def _work(arguments: argparse.Namespace, sets: Sequence[str], workflows: Workflows) -> None:
+def _work(arguments: argparse.Namespace, wanted: Mapping[str, Workflows]) -> None:
     """Make and judge the images of every `workers`-th job, from the number of this worker on."""
     host.start_comfyui(*([] if arguments.gpu else ["--cpu"]))
     import torch
@@ -96,27 +96,29 @@ def _work(arguments: argparse.Namespace, sets: Sequence[str], workflows: Workflo
     batches = [range(arguments.images)[at : at + BATCH] for at in range(0, arguments.images, BATCH)]
     jobs = [
         Job(name, prompt.text, tuple(images))
-        for name in sets
+        for name in wanted
         for prompt, images in zip(draw_prompts(name, len(batches)), batches, strict=True)
     ]
     folder = folder_of(arguments)
     done = {(row.prompt_set, row.workflow, row.image) for row in read_rows(folder)}
     with torch.inference_mode(), (folder / f"{time.time_ns()}-{arguments.worker}.jsonl").open("w") as file:
-        laboratory = Laboratory(Sampling(**settings_of(arguments)), workflows)
+        every = {name: make for workflows in wanted.values() for name, make in workflows.items()}
+        laboratory = Laboratory(Sampling(**settings_of(arguments)), every)
         for job in jobs[arguments.worker :: arguments.workers]:
-            left = [name for name in workflows if any((job.prompt_set, name, i) not in done for i in job.images)]
+            names = wanted[job.prompt_set]
+            left = [name for name in names if any((job.prompt_set, name, i) not in done for i in job.images)]
             for row in laboratory.rows(job, left) if left else ():
                 file.write(json.dumps(asdict(row)) + "\n")
             file.flush()
 
 
-def _supervise(arguments: argparse.Namespace, sets, workflows, folder: Path) -> float:
+def _supervise(arguments: argparse.Namespace, wanted: Mapping[str, Workflows], folder: Path) -> float:
     """Run the workers until all images are judged, telling how far they are; images per second."""
-    total = len(sets) * len(workflows) * arguments.images
+    total = sum(len(workflows) for workflows in wanted.values()) * arguments.images
 
     def judged() -> int:
         rows = read_rows(folder)
-        return sum(r.prompt_set in sets and r.workflow in workflows and r.image < arguments.images for r in rows)
+        return sum(r.workflow in wanted.get(r.prompt_set, ()) and r.image < arguments.images for r in rows)
 
     first, start = judged(), time.monotonic()
     if first == total:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import comfy.sample
 import host
@@ -37,6 +39,16 @@ class Job:
     images: tuple[int, ...]
 
 
+def placed(score: Any, found: Sequence, width: int) -> float:
+    """Share of the things asked for whose middle is in their part of the picture: side by side, as in the prompt."""
+    parts = len(score.judged)
+    inside = [
+        outcome.found is not None and index <= sum(found[outcome.found].box[0::2]) / 2 * parts / width < index + 1
+        for index, outcome in enumerate(score.judged)
+    ]
+    return sum(inside) / parts if parts else math.nan
+
+
 class Laboratory:
     def __init__(self, sampling: Sampling, workflows: Mapping[str, Callable[[Workflow], Workflow]] = WORKFLOWS):
         loaded = host.run_node("SBLoadDemoModel")
@@ -48,16 +60,20 @@ class Laboratory:
         self.wanted_by = host.part("evaluation.wanted").wanted_by
         self.detect = host.part("evaluation.detect").detect
         self.judge = host.part("evaluation.score").judge
+        marks = host.part("evaluation.marks")
+        self.mark_fates, self.present = marks.mark_fates, marks.PRESENT
 
     def rows(self, job: Job, names: Sequence[str]) -> Iterator[Row]:
         """The judged images of a job, workflow by workflow."""
         for name in names:
             latents, pictures = self.images(job, name)
             for image, latent, picture in zip(job.images, latents, pictures, strict=True):
-                score = self.judge(self.wanted[job.text], self.detect(picture))
+                found = self.detect(picture)
+                score = self.judge(self.wanted[job.text], found)
                 digest = hashlib.sha256(latent.contiguous().numpy().tobytes()).hexdigest()[:16]
                 numbers = (score.share_right, score.presence, score.binding, score.leakage)
-                yield Row(job.prompt_set, name, image, job.text, digest, score.verdict, *numbers)
+                more = (placed(score, found, picture.shape[1]), *self._marks(score, found))
+                yield Row(job.prompt_set, name, image, job.text, digest, score.verdict, *numbers, *more)
 
     def images(self, job: Job, name: str) -> tuple[torch.Tensor, np.ndarray]:
         """Latents (B, 4, 16, 16) of a job by a workflow, and their pictures (B, H, W, 3) of 0..1."""
@@ -70,6 +86,13 @@ class Laboratory:
         latents = self._sample(workflow, job.images)
         return latents, self._pictures(latents).numpy()
 
+    def _marks(self, score: Any, found: Sequence) -> tuple[float, float]:
+        """Share of the marks asked for that are on some thing, and on their own."""
+        fates = self.mark_fates(score, found)
+        if not fates:
+            return math.nan, math.nan
+        return sum(fate in self.present for fate in fates) / len(fates), fates.count("right") / len(fates)
+
     def _pictures(self, latents: torch.Tensor) -> torch.Tensor:
         return self.vae.decode(latents).float().cpu()
 
@@ -79,7 +102,10 @@ class Laboratory:
         Raises:
             RuntimeError: the binding is of something else.
         """
-        entities = " | ".join(f"{wanted.name}: {wanted.colour}" for wanted in self.wanted[text])
+        entities = " | ".join(
+            f"{thing.name}: {thing.colour}" + (f", with a {thing.mark}" if thing.mark else "")
+            for thing in self.wanted[text]
+        )
         bound = host.run_node("SBBindPrompt", clip=self.clip, text=text, entities=entities)
         if self.wanted_by(bound["SEMANTIC_BINDING"]) != self.wanted[text]:
             raise RuntimeError(f"The binding of {text!r} is not what it asks for: {bound['SEMANTIC_BINDING']}")

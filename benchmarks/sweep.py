@@ -106,7 +106,7 @@ def main() -> None:
         parser.error(f"--starts must be steps from 0 to {arguments.steps - 1}, and --window at least 1.")
     columns = columns_of(arguments.starts, arguments.window, arguments.steps)
     sweep = Sweep(tuple(arguments.temperatures), columns, arguments.steps)
-    rows, rate = judging.judged_images(arguments, [arguments.set], sweep.workflows)
+    rows, rate = judging.judged_images(arguments, {arguments.set: sweep.workflows})
     prompt, pictures = samples(arguments, sweep.workflows)
     about = [
         f"Share of images of {arguments.set} that the bundled demo model draws wholly right, and the paired "

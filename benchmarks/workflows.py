@@ -79,6 +79,7 @@ GROUPS: dict[str, dict[str, Callable[[Workflow], Workflow]]] = {
     },
     "token-merge": {
         "token merge": merged,
+        "token merge, simple end": lambda workflow: workflow.through("SBTokenMerge"),
         "token merge and entropy loss": lambda workflow: optimised(merged(workflow), token_steps=0),
         "token merge and semantic binding loss": lambda workflow: optimised(merged(workflow), entropy_steps=0),
         "token merge, both losses": lambda workflow: optimised(merged(workflow)),
@@ -88,6 +89,7 @@ GROUPS: dict[str, dict[str, Callable[[Workflow], Workflow]]] = {
     },
     "guidance": {
         "Attend-and-Excite": lambda workflow: guided(workflow, "attend and excite"),
+        "A&E, words": lambda workflow: guided(workflow, "attend and excite", softmax_over="words"),
         "SynGen": lambda workflow: guided(workflow, "syngen", step_size=10.0),
         "entropy loss": lambda workflow: guided(workflow, "entropy"),
         "layout": lambda workflow: guided(side_by_side(workflow), "layout"),

@@ -1,0 +1,140 @@
+"""What each paper says of its method, and what the demo model does: one table.
+
+    .dev/venv/bin/python benchmarks/claims.py [--only METHOD ...] [--images 480]
+
+A claim compares two workflows in one measure on one set of prompts, with the same prompts and noise; it agrees if the
+paired difference has the paper's sign by more than two standard errors, disagrees if it has the other, and is undecided
+else. Images are judged and kept as by binding.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import host
+import judging
+from binding_table import Row
+from claims_of_papers import CLAIMS, Claim
+from report import table, with_error, write_report
+from workflows import WORKFLOWS
+
+MEASURES: dict[str, Callable[[Row], float]] = {
+    "wholly right": lambda row: row.verdict == "ok",
+    "things present": lambda row: row.presence,
+    "all things present": lambda row: row.presence == 1.0,
+    "things right": lambda row: row.share_right,
+    "bound, of things present": lambda row: row.binding,
+    "leaking, of things present": lambda row: row.leakage,
+    "swapped": lambda row: row.verdict == "swap",
+    "malformed": lambda row: row.verdict == "malformed",
+    "marks on their own thing": lambda row: row.marks_right,
+    "things in their place": lambda row: row.placed,
+}
+"""Of one image, 0 to 1."""
+
+SAME = 0.05
+"""A claim that nothing changes agrees if the difference and two standard errors stay within this."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Means of the two workflows, and their paired difference with its standard error, over ``n`` images."""
+
+    claim: Claim
+    n: int
+    against: float
+    mean: float
+    difference: float
+    error: float
+
+    @property
+    def verdict(self) -> str:
+        if self.claim.sign == 0:
+            return "agrees" if abs(self.difference) + 2.0 * self.error <= SAME else "undecided"
+        signed = self.claim.sign * self.difference
+        return "agrees" if signed > 2.0 * self.error else "disagrees" if signed < -2.0 * self.error else "undecided"
+
+
+def find(claim: Claim, rows: Sequence[Row], images: int) -> Finding:
+    """Compare the images that both workflows of a claim have; where a measure has no number, the image is left out."""
+    measure = MEASURES[claim.measure]
+    kept = {(row.workflow, row.image): measure(row) for row in rows if row.prompt_set == claim.prompt_set}
+    pairs = [(kept.get((claim.against, i)), kept.get((claim.workflow, i))) for i in range(images)]
+    pairs = [(float(a), float(b)) for a, b in pairs if a is not None and b is not None and a == a and b == b]
+    mean_and_error = host.part("evaluation.score").mean_and_error
+    difference, error = mean_and_error([b - a for a, b in pairs])
+    means = [mean_and_error(values)[0] for values in zip(*pairs, strict=True)]
+    return Finding(claim, len(pairs), *means, difference, error)
+
+
+def needed(claims: Sequence[Claim]) -> dict[str, list[str]]:
+    """The workflows that each set of prompts has to be drawn with."""
+    found: dict[str, list[str]] = {}
+    for claim in claims:
+        names = found.setdefault(claim.prompt_set, [])
+        names += [name for name in (claim.against, claim.workflow) if name not in names]
+    return found
+
+
+def lines_of(findings: Sequence[Finding]) -> list[list[str]]:
+    return [
+        [
+            finding.claim.method,
+            finding.claim.text,
+            f"{finding.claim.workflow} − {finding.claim.against}, {finding.claim.prompt_set}",
+            finding.claim.measure,
+            str(finding.n),
+            f"{finding.against:.3f} → {finding.mean:.3f}",
+            with_error(finding.difference, finding.error, sign="+"),
+            f"**{finding.verdict}**",
+        ]
+        for finding in findings
+    ]
+
+
+def record_of(finding: Finding) -> dict:
+    claim = finding.claim
+    return {
+        "method": claim.method,
+        "claim": claim.text,
+        "set": claim.prompt_set,
+        "measure": claim.measure,
+        "workflow": claim.workflow,
+        "against": claim.against,
+        "n": finding.n,
+        "mean_against": finding.against,
+        "mean": finding.mean,
+        "difference": finding.difference,
+        "difference_error": finding.error,
+        "verdict": finding.verdict,
+    }
+
+
+def main() -> None:
+    methods = list(dict.fromkeys(claim.method for claim in CLAIMS))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=methods, default=methods, help="methods to measure now")
+    judging.add_arguments(parser, images=480)
+    parser.add_argument("--tables", type=Path, default=host.RESULTS / "claims", help="where the tables go, without .md")
+    arguments = parser.parse_args()
+    wanted = [claim for claim in CLAIMS if claim.method in arguments.only]
+    workflows = {each: {name: WORKFLOWS[name] for name in names} for each, names in needed(wanted).items()}
+    rows, _ = judging.judged_images(arguments, workflows)
+    findings = [find(claim, rows, arguments.images) for claim in wanted]
+    head = [
+        "What the papers say of their methods, in their terms, and what the bundled demo model does. These are no "
+        "figures of Stable Diffusion. Differences are paired, with standard errors.",
+        judging.conditions(arguments, float("nan")),
+    ]
+    columns = ["method", "the paper's claim", "compared", "measure", "n", "from → to", "difference ± SE", "verdict"]
+    body = [line for sentence in head for line in (sentence, "")]
+    text = "\n".join(["# Claims of the papers", "", *body, *table(columns, lines_of(findings))]) + "\n"
+    write_report(text, [record_of(finding) for finding in findings], head, arguments.tables)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
