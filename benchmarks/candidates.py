@@ -70,7 +70,7 @@ CANDIDATES: dict[str, tuple[str, str, dict[str, Make]]] = {
         },
     ),
     "ToMe": (
-        "one_marked",
+        "two_first_marked",
         "marks on their own thing",
         {
             "merge, own end": merged,

@@ -67,7 +67,7 @@ PROMPT_SETS = {
     "three": _some(3),
     "four": _some(4),
     "single_marked": tuple(prompt_for(((*thing, mark),)) for (thing,) in _SINGLES for mark in MARKS),
-    "one_marked": tuple(prompt_for(((*first, mark), second)) for (first, second), mark in product(_PAIRS, MARKS)),
+    "two_first_marked": tuple(prompt_for(((*first, mark), second)) for (first, second), mark in product(_PAIRS, MARKS)),
     "two_marked": tuple(
         prompt_for(((*first, mark), (*second, other)))
         for (first, second), (mark, other) in product(_PAIRS, permutations(MARKS))
@@ -81,7 +81,7 @@ PROMPT_SETS = {
 - two_half: one has the other's favourite colour, the other has neither's. Settings are chosen on these prompts;
 - three, four: so many things, in any colours; a thousand of the prompts that there are;
 - single_marked: one thing in any colour, with a mark; two_marked: two, one with a dot and the other with a bar;
-- one_marked: two, the first with a mark. Settings for marks are chosen on these prompts.
+- two_first_marked: two, the first with a mark. Settings for marks are chosen on these prompts.
 """
 
 
