@@ -29,6 +29,16 @@ SMOOTHING = 0.6
 
 MARK_AREA_SHARE = (0.03, 0.35)
 MARK_BAR_ELONGATION = 1.45
+
+CLOSING_REACH = 2, 4
+"""Pixels by which a mask is grown and shrunk again to close what a bar at its edge leaves open."""
+
+PIECE_SHARE = 0.25
+"""Of that area: the smallest piece of a thing that a bar has cut apart."""
+
+MARK_GAP_SHARE = 0.36
+"""Of the square root of a thing's area: how far apart a bar may cut its parts."""
+
 _PALETTE = np.stack([palette_rgb(colour) for colour in COLOURS])
 
 
@@ -98,6 +108,10 @@ def fit_shapes(mask: np.ndarray) -> dict[str, float]:
     return scores
 
 
+def _fit(mask: np.ndarray) -> float:
+    return max(fit_shapes(mask).values())
+
+
 def _colour_share(nearest: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """Share of each colour among the pixels of a mask, its rim left out where enough is left."""
     inner = ndimage.binary_erosion(mask, iterations=2)
@@ -122,14 +136,20 @@ def _mark(coloured: np.ndarray, filled: np.ndarray) -> str | None:
     return "bar" if elongation > MARK_BAR_ELONGATION else "dot"
 
 
+def _closed(mask: np.ndarray, reach: int) -> np.ndarray:
+    """The mask with openings and gaps of up to twice ``reach`` pixels closed, and its holes filled."""
+    pad = 2 * reach
+    closed = ndimage.binary_closing(np.pad(mask, pad), iterations=reach)[pad:-pad, pad:-pad] | mask
+    return ndimage.binary_fill_holes(closed)
+
+
 def _fill(mask: np.ndarray) -> np.ndarray:
-    """The mask with its holes filled; narrow openings to the outside are closed where it fits an outline better so."""
+    """The mask with its holes filled; openings to the outside are closed where it fits an outline better so."""
     filled = ndimage.binary_fill_holes(mask)
-    closed = ndimage.binary_closing(np.pad(mask, 4), iterations=2)[4:-4, 4:-4] | mask
-    closed = ndimage.binary_fill_holes(closed)
-    if (closed == filled).all():
+    variants = [filled, *(_closed(mask, reach) for reach in CLOSING_REACH)]
+    if all((variant == filled).all() for variant in variants):
         return filled
-    return max((filled, closed), key=lambda variant: max(fit_shapes(variant).values()))
+    return max(variants, key=_fit)
 
 
 def _groups(mask: np.ndarray, min_area: float) -> list[np.ndarray]:
@@ -140,7 +160,23 @@ def _groups(mask: np.ndarray, min_area: float) -> list[np.ndarray]:
 
 
 def _fits(mask: np.ndarray) -> bool:
-    return max(fit_shapes(mask).values()) >= FIT
+    return _fit(mask) >= FIT
+
+
+def _mended(groups: list[np.ndarray]) -> list[np.ndarray]:
+    """The groups, those joined that a bar from edge to edge has cut apart: together they fit an outline, and better
+    than the larger of them alone."""
+    groups = sorted(groups, key=np.sum, reverse=True)
+    for index, group in enumerate(groups):
+        for other in groups[index + 1 :]:
+            gap = ndimage.distance_transform_edt(~group)[other].min()
+            if gap > MARK_GAP_SHARE * np.sqrt(group.sum() + other.sum()):
+                continue
+            whole = _closed(group | other, int(gap / 2) + 2)
+            if _fit(whole) >= max(FIT, _fit(ndimage.binary_fill_holes(group))):
+                rest = [each for each in groups if each is not group and each is not other]
+                return _mended([whole, *rest])
+    return groups
 
 
 def _split_by_colour(mask: np.ndarray, nearest: np.ndarray, min_area: float) -> list[np.ndarray]:
@@ -190,7 +226,8 @@ def detect(image: np.ndarray) -> list[Detected]:
     nearest = np.where(coloured, distance.argmin(2), -1)
     min_area = MIN_AREA_SHARE * coloured.size
     found = []
-    for group in _groups(coloured, min_area):
+    groups = _mended(_groups(coloured, PIECE_SHARE * min_area))
+    for group in [group for group in groups if group.sum() >= min_area]:
         for mask in _things(group, nearest, min_area):
             scores, share = fit_shapes(mask), _colour_share(nearest, mask)
             shape, colour = max(scores, key=scores.get), max(share, key=share.get)

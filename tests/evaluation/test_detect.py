@@ -59,6 +59,17 @@ def test_masks_and_boxes(detect, world):
     assert found.shape_score > 0.95 and found.purity > 0.95
 
 
+@pytest.mark.parametrize("half_size", [(0.62, 0.16), (0.75, 0.16)])
+@pytest.mark.parametrize("shape", ["triangle", "star", "circle", "heart"])
+def test_bars_that_open_or_cut_the_outline(detect, world, monkeypatch, shape, half_size):
+    monkeypatch.setattr(world, "BAR_HALF_SIZE", half_size)
+    things = [world.Thing(shape, "blue", "bar", 40.0, 60.0 + 0.3 * step, 18.0 + step) for step in range(8)]
+    beside = world.Thing("square", "blue", None, 100.0, 60.0, 18.0)
+    for thing in things:
+        scene = world.Scene((thing, beside), (0.7, 0.7, 0.7))
+        assert things_found(detect(world.render(scene))) == things_in(scene)
+
+
 @pytest.mark.parametrize("background", [0.3, 0.5, 0.95])
 def test_plain_ground_is_empty(detect, world, background):
     assert detect(world.render(world.Scene((), (background,) * 3))) == []
