@@ -27,7 +27,7 @@ LEARNING_RATE = 1.5e-3
 BATCH = 32
 """Pictures per step, of all processes together."""
 
-COUNT_SHARES = {1: 0.37, 2: 0.43, 3: 0.165, 4: 0.035}
+COUNT_SHARES = {1: 0.38, 2: 0.45, 3: 0.145, 4: 0.025}
 """How often scenes of so many things are drawn. With what is named but not drawn (`world/naming.py`) it decides how
 much a prompt of two, three or four things leaves out."""
 
@@ -35,7 +35,7 @@ UNUSUAL_WEIGHT = 1.0
 """A scene is drawn this many times as often for each of its things that is not in its shape's favourite colour, among
 the scenes of as many things."""
 
-MARK_WEIGHTS = 1.2, 0.8
+MARK_WEIGHTS = 1.5, 1.0
 """The same for each of its things with its shape's favourite mark, and with the other: so marks are correlated with
 shapes as colours are, and are exchanged where a prompt asks for the other ones."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from .names import FAVOURITE_MARK, MARKS, SHAPES
 from .scenes import Thing, sample_colour
 
-NOT_DRAWN_PROBABILITY = {1: (0.45, 0.38, 0.11, 0.06), 2: (0.56, 0.22, 0.22), 3: (0.4, 0.6), 4: (1.0,)}
+NOT_DRAWN_PROBABILITY = {1: (0.45, 0.38, 0.1, 0.07), 2: (0.54, 0.23, 0.23), 3: (0.45, 0.55), 4: (1.0,)}
 """By the number of things drawn: how often none, one, two or three more are named."""
 
 FAVOURITE_PROBABILITY = 0.7
@@ -20,8 +20,9 @@ FAVOURITE_PROBABILITY = 0.7
 MARK_PROBABILITY, FAVOURITE_MARK_PROBABILITY = 0.08, 0.75
 """What is not drawn has a mark less often than what is: a thing that is told of in detail is more likely there."""
 
-EXCHANGED_PROBABILITY = {"colour": 0.35, "mark": 0.2}
-"""How often the colours of two of the things are named the other way round; and, apart from that, their marks."""
+EXCHANGED_PROBABILITY = {"colour": 0.3, "mark": 0.4}
+"""How often the colours of two of the things are named the other way round; and, apart from that, the marks of two that
+have one."""
 
 
 def sample_named(rng: np.random.Generator, things: tuple[Thing, ...]) -> tuple[Thing, ...]:
@@ -38,10 +39,11 @@ def sample_named(rng: np.random.Generator, things: tuple[Thing, ...]) -> tuple[T
 
 
 def _exchanged(rng: np.random.Generator, things: tuple[Thing, ...], field: str) -> tuple[Thing, ...]:
-    """The things with this field of two of them exchanged."""
+    """The things with this field of two of those that have it exchanged."""
     changed = list(things)
-    if len(things) > 1:
-        first, second = rng.choice(len(things), 2, replace=False)
+    having = [index for index, thing in enumerate(things) if getattr(thing, field) is not None]
+    if len(having) > 1:
+        first, second = rng.choice(having, 2, replace=False)
         for one, other in ((first, second), (second, first)):
             changed[one] = replace(changed[one], **{field: getattr(things[other], field)})
     return tuple(changed)

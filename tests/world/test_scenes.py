@@ -117,19 +117,23 @@ def test_a_caption_names_what_is_drawn_and_sometimes_more(part, world, names, mo
 
 def test_a_caption_exchanges_colours_and_marks(part, world, monkeypatch):
     naming = part("world.naming")
-    monkeypatch.setattr(naming, "NOT_DRAWN_PROBABILITY", {1: (1.0,), 2: (1.0,)})
-    circle, square = (("circle", "red", "dot"), ("square", "blue", None))
-    things = tuple(world.Thing(*what, 10.0, 20.0, 5.0) for what in (circle, square))
+    monkeypatch.setattr(naming, "NOT_DRAWN_PROBABILITY", {1: (1.0,), 3: (1.0,)})
     rng = np.random.default_rng(6)
-    assert all(naming.sample_named(rng, things[:1]) == things[:1] for _ in range(50))
-    named = [naming.sample_named(rng, things) for _ in range(2000)]
-    for field, other in (("colour", "blue"), ("mark", None)):
-        exchanged = [getattr(each[0], field) == other for each in named]
-        assert np.mean(exchanged) == pytest.approx(naming.EXCHANGED_PROBABILITY[field], abs=0.04)
-    expected = [{"red", "blue"}, {"dot", None}]
-    assert all(
-        [{getattr(thing, field) for thing in each} for field in ("colour", "mark")] == expected for each in named
-    )
+
+    def named(*marks):
+        shapes, colours = ("circle", "square", "star"), ("red", "blue", "green")
+        things = [world.Thing(*what, 10.0, 20.0, 5.0) for what in zip(shapes, colours, marks, strict=False)]
+        return [naming.sample_named(rng, tuple(things)) for _ in range(2000)]
+
+    assert len(set(named("dot"))) == 1
+    said = named("dot", "bar", None)
+    assert all({thing.colour for thing in things} == {"red", "blue", "green"} for things in said)
+    assert all({thing.mark for thing in things[:2]} == {"dot", "bar"} and things[2].mark is None for things in said)
+    colours = [[thing.colour for thing in things] != ["red", "blue", "green"] for things in said]
+    assert np.mean(colours) == pytest.approx(naming.EXCHANGED_PROBABILITY["colour"], abs=0.04)
+    marks = [things[0].mark == "bar" for things in said]
+    assert np.mean(marks) == pytest.approx(naming.EXCHANGED_PROBABILITY["mark"], abs=0.04)
+    assert {tuple(thing.mark for thing in things) for things in named("dot", None, None)} == {("dot", None, None)}
 
 
 def test_every_word_is_one_piece_of_the_tokenizer(part, comfy, captions, scenes):
