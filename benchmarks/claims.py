@@ -10,6 +10,8 @@ else. Images are judged and kept as by binding.py.
 from __future__ import annotations
 
 import argparse
+import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from pathlib import Path
 import host
 import judging
 from binding_table import Row
-from claims_of_papers import CLAIMS, Claim
+from claims_of_papers import CLAIMS, SUBJECT_CLAIMS, Claim
 from report import table, with_error, write_report
 from workflows import WORKFLOWS
 
@@ -36,7 +38,8 @@ MEASURES: dict[str, Callable[[Row], float]] = {
 """Of one image, 0 to 1."""
 
 SAME = 0.05
-"""A claim that nothing changes agrees if the difference and two standard errors stay within this."""
+"""A claim that nothing changes agrees if the difference and two standard errors stay within this, and disagrees if they
+stay beyond."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Finding:
     @property
     def verdict(self) -> str:
         if self.claim.sign == 0:
-            return "agrees" if abs(self.difference) + 2.0 * self.error <= SAME else "undecided"
+            least, most = (abs(self.difference) + side * self.error for side in (-2.0, 2.0))
+            return "agrees" if most <= SAME else "disagrees" if least > SAME else "undecided"
         signed = self.claim.sign * self.difference
         return "agrees" if signed > 2.0 * self.error else "disagrees" if signed < -2.0 * self.error else "undecided"
 
@@ -68,6 +72,16 @@ def find(claim: Claim, rows: Sequence[Row], images: int) -> Finding:
     difference, error = mean_and_error([b - a for a, b in pairs])
     means = [mean_and_error(values)[0] for values in zip(*pairs, strict=True)]
     return Finding(claim, len(pairs), *means, difference, error)
+
+
+def find_in_table(claim: Claim) -> Finding:
+    """Compare two cases of a table in results/; its pictures are not paired, so the errors add up in square."""
+    content = json.loads((host.RESULTS / f"{claim.prompt_set}.json").read_text(encoding="utf-8"))
+    cases = {row["case"]: row for row in content["rows"]}
+    case, against = cases[claim.workflow], cases[claim.against]
+    error = math.hypot(*(each[f"{claim.measure}_error"] for each in (case, against)))
+    means = against[claim.measure], case[claim.measure]
+    return Finding(claim, min(case["n"], against["n"]), *means, means[1] - means[0], error)
 
 
 def needed(claims: Sequence[Claim]) -> dict[str, list[str]]:
@@ -124,9 +138,11 @@ def main() -> None:
     workflows = {each: {name: WORKFLOWS[name] for name in names} for each, names in needed(wanted).items()}
     rows, _ = judging.judged_images(arguments, workflows)
     findings = [find(claim, rows, arguments.images) for claim in wanted]
+    findings += [find_in_table(claim) for claim in SUBJECT_CLAIMS]
     head = [
         "What the papers say of their methods, in their terms, and what the bundled demo model does. These are no "
-        "figures of Stable Diffusion. Differences are paired, with standard errors.",
+        "figures of Stable Diffusion. Differences are paired, with standard errors; those of FastComposer, from the "
+        "tables of its subjects, are not paired.",
         judging.conditions(arguments, float("nan")),
     ]
     columns = ["method", "the paper's claim", "compared", "measure", "n", "from → to", "difference ± SE", "verdict"]

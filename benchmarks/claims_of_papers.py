@@ -65,3 +65,29 @@ CLAIMS = (
     Claim("Structured Diffusion", "a small gain in binding", "two_swap", BOUND, "structured conditioning", +1),
     Claim("Composable Diffusion", "all parts of the prompt are there", "two_counter", PRESENT, "composed noise", +1),
 )
+
+SUBJECT_CLAIMS = (
+    Claim(
+        "FastComposer",
+        "subjects are drawn without any training of their own",
+        "subjects",
+        "identity",
+        "one subject",
+        +1,
+        "one, text alone",
+    ),
+    Claim(
+        "FastComposer", "delay trades identity for text: identity", "subjects", "identity", "delay 0.8", -1, "delay 0"
+    ),
+    Claim("FastComposer", "delay trades identity for text: text", "subjects", "adherence", "delay 0.8", +1, "delay 0"),
+    Claim(
+        "FastComposer",
+        "the localisation loss keeps subjects apart",
+        "subject-losses",
+        "blending",
+        "two subjects, with the loss",
+        -1,
+        "two subjects, without",
+    ),
+)
+"""From the tables of subjects.py and subject_losses.py: ``prompt_set`` is the table, workflows are its cases."""

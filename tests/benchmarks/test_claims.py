@@ -1,0 +1,81 @@
+"""Claims of the papers: what is compared, and when the demo model agrees."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def claims(benchmark):
+    return benchmark("claims")
+
+
+@pytest.fixture
+def claim(benchmark):
+    return benchmark("claims_of_papers").Claim("A method", "helps", "two_swap", "things right", "other", +1)
+
+
+@pytest.fixture
+def rows(benchmark):
+    row = benchmark("binding_table").Row
+
+    def _rows(workflow, shares):
+        return [
+            row("two_swap", workflow, i, "a prompt", "a", "ok", each, each, each, 0.0) for i, each in shares.items()
+        ]
+
+    return _rows
+
+
+def test_what_is_compared_is_there(benchmark, claims, part):
+    of_papers = benchmark("claims_of_papers")
+    sets, workflows = part("evaluation.prompts").PROMPT_SETS, benchmark("workflows").WORKFLOWS
+    for each in of_papers.CLAIMS:
+        assert each.prompt_set in sets and each.measure in claims.MEASURES
+        assert {each.workflow, each.against} <= workflows.keys()
+    assert claims.needed(of_papers.CLAIMS)["three"][0] == "plain"
+    for each in of_papers.SUBJECT_CLAIMS:
+        assert claims.find_in_table(each).n > 0
+
+
+def test_a_finding_is_paired_and_leaves_out_what_has_no_number(claims, claim, rows):
+    plain = rows("plain", {0: 0.0, 1: 0.5, 2: 1.0, 3: float("nan"), 5: 1.0, 9: 0.0})
+    other = rows("other", {0: 0.5, 1: 0.5, 2: 1.0, 3: 1.0, 4: 1.0, 9: 1.0})
+    found = claims.find(claim, [*plain, *other], images=6)
+    assert (found.n, found.against, found.mean) == (3, pytest.approx(0.5), pytest.approx(2 / 3))
+    assert found.difference == pytest.approx(1 / 6)
+    assert found.error == pytest.approx(np.std([0.5, 0.0, 0.0], ddof=1) / 3**0.5)
+
+
+@pytest.mark.parametrize(
+    ("sign", "difference", "error", "verdict"),
+    [
+        (+1, 0.10, 0.04, "agrees"),
+        (+1, 0.10, 0.06, "undecided"),
+        (+1, -0.10, 0.04, "disagrees"),
+        (-1, -0.10, 0.04, "agrees"),
+        (-1, 0.10, 0.04, "disagrees"),
+        (0, 0.01, 0.015, "agrees"),
+        (0, 0.01, 0.03, "undecided"),
+        (0, 0.09, 0.01, "disagrees"),
+    ],
+)
+def test_verdicts(claims, claim, sign, difference, error, verdict):
+    assert claims.Finding(replace(claim, sign=sign), 480, 0.5, 0.5, difference, error).verdict == verdict
+
+
+def test_a_finding_in_a_table_is_not_paired(benchmark, claims, claim, tmp_path, monkeypatch):
+    table = {
+        "rows": [
+            {"case": name, "n": 20, "identity": value, "identity_error": 0.03}
+            for name, value in (("a", 0.2), ("b", 0.6))
+        ]
+    }
+    (tmp_path / "of_subjects.json").write_text(json.dumps(table))
+    monkeypatch.setattr(benchmark("host"), "RESULTS", tmp_path)
+    asked = replace(claim, prompt_set="of_subjects", measure="identity", workflow="b", against="a")
+    found = claims.find_in_table(asked)
+    assert found.difference == pytest.approx(0.4) and found.error == pytest.approx(0.03 * 2**0.5)
+    assert found.verdict == "agrees"
