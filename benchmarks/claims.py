@@ -26,11 +26,10 @@ from workflows import WORKFLOWS
 MEASURES: dict[str, Callable[[Row], float]] = {
     "wholly right": lambda row: row.verdict == "ok",
     "things present": lambda row: row.presence,
-    "all things present": lambda row: row.presence == 1.0,
+    "something left out": lambda row: row.verdict == "missing",
     "things right": lambda row: row.share_right,
     "bound, of things present": lambda row: row.binding,
     "leaking, of things present": lambda row: row.leakage,
-    "swapped": lambda row: row.verdict == "swap",
     "malformed": lambda row: row.verdict == "malformed",
     "marks on their own thing": lambda row: row.marks_right,
     "things in their place": lambda row: row.placed,

@@ -19,26 +19,34 @@ class Claim:
     against: str = "plain"
 
 
-PRESENT, BOUND, RIGHT = "things present", "bound, of things present", "things right"
-MARKS, PLACED = "marks on their own thing", "things in their place"
+PRESENT, LEFT_OUT = "things present", "something left out"
+BOUND, LEAKING, RIGHT = "bound, of things present", "leaking, of things present", "things right"
+PLACED = "things in their place"
 
 CLAIMS = (
-    Claim("Attend-and-Excite", "raises object presence", "two_counter", PRESENT, "Attend-and-Excite", +1),
-    Claim("Attend-and-Excite", "raises object presence", "three", PRESENT, "Attend-and-Excite", +1),
-    Claim("Attend-and-Excite", "the same with softmax over the words", "two_counter", PRESENT, "A&E, words", +1),
-    Claim("Attend-and-Excite", "the same with softmax over the words", "three", PRESENT, "A&E, words", +1),
-    Claim("SynGen", "attributes on their own nouns", "two_swap", BOUND, "SynGen", +1),
-    Claim("SynGen", "less leaking", "two_swap", "leaking, of things present", "SynGen", -1),
-    Claim("SynGen", "fewer things missing than plain", "two_counter", PRESENT, "SynGen", +1),
-    Claim("Layout guidance", "things stand in their boxes", "two_counter", PLACED, "layout", +1),
-    Claim("Layout guidance", "things stand in their boxes", "three", PLACED, "layout", +1),
-    Claim(
-        "Token and pixel losses", "things stand in their regions", "two_counter", PLACED, "token and pixel losses", +1
+    *(
+        Claim(method, text, prompt_set, measure, workflow, sign)
+        for method, workflow, text in (
+            ("Attend-and-Excite", "Attend-and-Excite", "fewer subjects are left out"),
+            ("Attend-and-Excite", "A&E, found", "the same over the words alone, without refinement"),
+        )
+        for prompt_set in ("two_counter", "three")
+        for measure, sign in ((LEFT_OUT, -1), (PRESENT, +1))
     ),
-    Claim("Token and pixel losses", "raise object presence", "three", PRESENT, "token and pixel losses", +1),
+    Claim("SynGen", "attributes are on their own nouns", "two_swap", BOUND, "SynGen", +1),
+    Claim("SynGen", "attributes are on their own nouns", "two_counter", BOUND, "SynGen", +1),
+    Claim("SynGen", "less leaking", "two_swap", LEAKING, "SynGen", -1),
+    Claim("SynGen", "no more subjects left out", "two_counter", PRESENT, "SynGen", +1),
+    Claim("Layout guidance", "things stand in their boxes", "two_counter", PLACED, "layout", +1),
+    Claim("Layout guidance", "the same in settings found here", "two_counter", PLACED, "layout, found", +1),
+    Claim(
+        "Token and pixel losses", "things stand in their regions", "two_counter", PLACED, "token and pixel, found", +1
+    ),
+    Claim("Token and pixel losses", "object presence is raised", "three", PRESENT, "token and pixel, found", +1),
     Claim("Attention modulation", "temperature alone helps", "two_swap", RIGHT, "self-attention temperature", +1),
     Claim("Attention modulation", "mask alone helps", "two_swap", RIGHT, "object-focused attention", +1),
     Claim("Attention modulation", "weights alone hurt", "two_swap", RIGHT, "stage weights", -1),
+    Claim("Attention modulation", "all three: the largest gain", "two_swap", RIGHT, "attention modulation", +1),
     Claim(
         "Attention modulation",
         "all three are better than the mask alone",
@@ -48,22 +56,63 @@ CLAIMS = (
         +1,
         "object-focused attention",
     ),
-    Claim("ToMe", "merge alone: a slight gain", "two_swap", RIGHT, "token merge", +1),
-    Claim("ToMe", "sub-objects stay with their objects", "two_marked", MARKS, "token merge", +1),
-    Claim("ToMe", "with the entropy loss: a large gain", "two_swap", RIGHT, "token merge and entropy loss", +1),
-    Claim("ToMe", "sub-objects, with both losses", "two_marked", MARKS, "token merge, both losses", +1),
+    Claim("ToMe", "merge alone: a slight gain in colours", "two_swap", RIGHT, "token merge", +1),
+    Claim("ToMe", "the same with end-token substitution", "two_swap", RIGHT, "token merge, simple end", +1),
+    Claim("ToMe", "the same with end-token substitution", "two_counter", RIGHT, "token merge, simple end", +1),
+    Claim("ToMe", "merge with the entropy loss: a large gain", "two_swap", RIGHT, "token merge and entropy loss", +1),
     Claim("ToMe", "losses without merge: as plain", "two_swap", RIGHT, "optimisation without merge", 0),
     Claim(
         "ToMe",
-        "end-token substitution: less leaking",
+        "end-token substitution: less leaking than merge alone",
         "two_swap",
-        "leaking, of things present",
+        LEAKING,
         "token merge, simple end",
         -1,
         "token merge",
     ),
+    Claim(
+        "ToMe",
+        "sub-objects: right with the published settings",
+        "two_first_marked",
+        RIGHT,
+        "token merge, published settings",
+        +1,
+    ),
+    Claim("ToMe", "sub-objects: right with merge alone", "two_first_marked", RIGHT, "token merge", +1),
+    Claim("ToMe", "sub-objects: right with lower weights", "two_first_marked", RIGHT, "token merge, found", +1),
+    Claim("ToMe", "sub-objects: less leaking", "two_first_marked", LEAKING, "token merge, found", -1),
+    Claim("ToMe", "sub-objects of both things", "two_marked", RIGHT, "token merge, found", +1),
     Claim("Structured Diffusion", "a small gain in binding", "two_swap", BOUND, "structured conditioning", +1),
+    Claim("Structured Diffusion", "a small gain in binding", "two_counter", BOUND, "structured conditioning", +1),
     Claim("Composable Diffusion", "all parts of the prompt are there", "two_counter", PRESENT, "composed noise", +1),
+    Claim("Composable Diffusion", "attributes do not mix", "two_counter", BOUND, "composed noise", +1),
+    Claim(
+        "Combinations",
+        "Attend-and-Excite and object focus: less is left out than with focus alone",
+        "two_counter",
+        LEFT_OUT,
+        "A&E, found, and object focus",
+        -1,
+        "object-focused attention",
+    ),
+    Claim(
+        "Combinations",
+        "SynGen and object focus are better than focus alone",
+        "two_swap",
+        RIGHT,
+        "SynGen and object focus",
+        +1,
+        "object-focused attention",
+    ),
+    Claim(
+        "Combinations",
+        "two passes are better than focus in one",
+        "two_swap",
+        RIGHT,
+        "draft, masks from attention",
+        +1,
+        "object-focused attention",
+    ),
 )
 
 SUBJECT_CLAIMS = (

@@ -87,7 +87,8 @@ def conditions(arguments: argparse.Namespace, rate: float) -> str:
 
 
 def _work(arguments: argparse.Namespace, wanted: Mapping[str, Workflows]) -> None:
-    """Make and judge the images of every `workers`-th job, from the number of this worker on."""
+    """Make and judge the images of every `workers`-th job, from the number of this worker on; the sets in turn, so that
+    an interruption leaves as many images of each."""
     host.start_comfyui(*([] if arguments.gpu else ["--cpu"]))
     import torch
     from laboratory import Job, Laboratory, Sampling
@@ -99,6 +100,7 @@ def _work(arguments: argparse.Namespace, wanted: Mapping[str, Workflows]) -> Non
         for name in wanted
         for prompt, images in zip(draw_prompts(name, len(batches)), batches, strict=True)
     ]
+    jobs.sort(key=lambda job: job.images[0])
     folder = folder_of(arguments)
     done = {(row.prompt_set, row.workflow, row.image) for row in read_rows(folder)}
     with torch.inference_mode(), (folder / f"{time.time_ns()}-{arguments.worker}.jsonl").open("w") as file:

@@ -13,6 +13,12 @@ from workflow import Workflow
 DEMO_MERGE: dict[str, Any] = {"end_tokens": {"end_tokens": "kept"}}
 """Inputs of Semantic Token Merge that suit the demo model."""
 
+FOUND_MERGE: dict[str, Any] = {**DEMO_MERGE, "noun_weight": 1.0, "attribute_weight": 0.6}
+FOUND_EXCITE: dict[str, Any] = {"softmax_over": "words", "thresholds": ""}
+FOUND_LAYOUT: dict[str, Any] = {"layers": "latent/2", "step_size": 100.0}
+FOUND_PIXELS: dict[str, Any] = {"step_size": 10.0}
+"""Inputs found by find_settings.py, on prompts of their own."""
+
 
 def modulated(workflow: Workflow, **on: bool) -> Workflow:
     """The given parts of attention modulation alone, in the settings of the demo model."""
@@ -79,6 +85,7 @@ GROUPS: dict[str, dict[str, Callable[[Workflow], Workflow]]] = {
     },
     "token-merge": {
         "token merge": merged,
+        "token merge, found": lambda workflow: workflow.through("SBTokenMerge", **FOUND_MERGE),
         "token merge, simple end": lambda workflow: workflow.through("SBTokenMerge"),
         "token merge and entropy loss": lambda workflow: optimised(merged(workflow), token_steps=0),
         "token merge and semantic binding loss": lambda workflow: optimised(merged(workflow), entropy_steps=0),
@@ -90,10 +97,15 @@ GROUPS: dict[str, dict[str, Callable[[Workflow], Workflow]]] = {
     "guidance": {
         "Attend-and-Excite": lambda workflow: guided(workflow, "attend and excite"),
         "A&E, words": lambda workflow: guided(workflow, "attend and excite", softmax_over="words"),
-        "SynGen": lambda workflow: guided(workflow, "syngen", step_size=10.0),
+        "A&E, found": lambda workflow: guided(workflow, "attend and excite", **FOUND_EXCITE),
+        "SynGen": lambda workflow: guided(workflow, "syngen"),
         "entropy loss": lambda workflow: guided(workflow, "entropy"),
         "layout": lambda workflow: guided(side_by_side(workflow), "layout"),
         "token and pixel losses": lambda workflow: guided(side_by_side(workflow), "token and pixel"),
+        "layout, found": lambda workflow: guided(side_by_side(workflow), "layout", **FOUND_LAYOUT),
+        "token and pixel, found": lambda workflow: guided(side_by_side(workflow), "token and pixel", **FOUND_PIXELS),
+        "A&E, found, and object focus": lambda workflow: focused(guided(workflow, "attend and excite", **FOUND_EXCITE)),
+        "SynGen and object focus": lambda workflow: focused(guided(workflow, "syngen")),
         "boxes, object-focused attention": lambda workflow: focused(side_by_side(workflow)),
         "boxes, layout and object-focused attention": lambda workflow: focused(
             guided(side_by_side(workflow), "layout")
