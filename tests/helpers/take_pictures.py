@@ -36,7 +36,7 @@ LEFT_OUT = (
 WINDOW, WIDTH, LARGEST = (2200, 1500), 1100, 95_000
 
 FIT = """([ids, margin]) => {
-    const nodes = app.rootGraph.nodes.filter(node => ids.includes(node.id));
+    const nodes = app.rootGraph.nodes.filter(node => ids.includes(String(node.id)));
     const left = Math.min(...nodes.map(node => node.pos[0])), top = Math.min(...nodes.map(node => node.pos[1]));
     const right = Math.max(...nodes.map(node => node.pos[0] + node.size[0]));
     const bottom = Math.max(...nodes.map(node => node.pos[1] + node.size[1]));
@@ -56,7 +56,7 @@ def photographed(page, name: str) -> Image.Image:
     if (ended := page.run())["end"] != "execution_success":
         raise RuntimeError(f"{name}: {ended}")
     page.page.wait_for_timeout(1500)
-    shown = [node["id"] for node in graph["nodes"] if node["type"] not in LEFT_OUT]
+    shown = [str(node["id"]) for node in graph["nodes"] if node["type"] not in LEFT_OUT]
     width, height = page.page.evaluate(FIT, [shown, 40])
     page.page.wait_for_timeout(1000)
     area = page.page.locator("#graph-canvas").bounding_box()
