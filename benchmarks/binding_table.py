@@ -74,8 +74,8 @@ def compare(rows: Sequence[Row], sets: Sequence[str], workflows: Sequence[str], 
     return records
 
 
-def markdown(records: Sequence[dict], head: Sequence[str]) -> str:
-    """The records as a table, under lines that say what was measured."""
+def verdict_table(records: Sequence[dict]) -> list[str]:
+    """The records as the lines of a table."""
     verdicts = [
         name for name in host.part("evaluation.score").VERDICTS[1:] if any(name in r["verdicts"] for r in records)
     ]
@@ -95,4 +95,9 @@ def markdown(records: Sequence[dict], head: Sequence[str]) -> str:
         ]
         for record in records
     ]
-    return "\n".join(["# Binding", "", *head, "", *table(columns, rows)]) + "\n"
+    return table(columns, rows)
+
+
+def markdown(records: Sequence[dict], head: Sequence[str]) -> str:
+    """The records as a table, under lines that say what was measured."""
+    return "\n".join(["# Binding", "", *head, "", *verdict_table(records)]) + "\n"

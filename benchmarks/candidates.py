@@ -115,6 +115,20 @@ CANDIDATES: dict[str, tuple[str, str, dict[str, Make]]] = {
             "merge 1 / 0.6, own end, both losses": lambda workflow: optimised(_merged(**_kept(1.0, 0.6))(workflow)),
         },
     ),
+    "Composable Diffusion": (
+        "two_half",
+        "things present",
+        {
+            "weights 1": lambda workflow: workflow.through("SBComposeNoise"),
+            "weights 0.5": lambda workflow: workflow.through("SBComposeNoise", weights="1: 0.5 | 2: 0.5"),
+            "weights 0.5, prompt 0.5": lambda workflow: workflow.through(
+                "SBComposeNoise", weights="1: 0.5 | 2: 0.5", prompt_weight=0.5
+            ),
+            "weights 0.2, prompt 0.8": lambda workflow: workflow.through(
+                "SBComposeNoise", weights="1: 0.2 | 2: 0.2", prompt_weight=0.8
+            ),
+        },
+    ),
     "Combinations": (
         "two_half",
         "things right",
@@ -125,6 +139,10 @@ CANDIDATES: dict[str, tuple[str, str, dict[str, Make]]] = {
             "SynGen and object focus": lambda workflow: focused(guided(workflow, "syngen", step_size=5.0)),
             "merge and object focus": lambda workflow: focused(merged(workflow)),
             "object focus": focused,
+            "structured conditioning": lambda workflow: workflow.through("SBStructuredConditioning"),
+            "structured conditioning and object focus": lambda workflow: focused(
+                workflow.through("SBStructuredConditioning")
+            ),
         },
     ),
 }

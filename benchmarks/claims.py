@@ -18,7 +18,7 @@ from pathlib import Path
 
 import host
 import judging
-from binding_table import Row
+from binding_table import Row, compare, verdict_table
 from claims_of_papers import CLAIMS, SUBJECT_CLAIMS, Claim
 from report import table, with_error, write_report
 from workflows import WORKFLOWS
@@ -134,7 +134,8 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, default=host.RESULTS / "claims", help="where the tables go, without .md")
     arguments = parser.parse_args()
     wanted = [claim for claim in CLAIMS if claim.method in arguments.only]
-    workflows = {each: {name: WORKFLOWS[name] for name in names} for each, names in needed(wanted).items()}
+    names = needed(wanted)
+    workflows = {each: {name: WORKFLOWS[name] for name in of_set} for each, of_set in names.items()}
     rows, _ = judging.judged_images(arguments, workflows)
     findings = [find(claim, rows, arguments.images) for claim in wanted]
     findings += [find_in_table(claim) for claim in SUBJECT_CLAIMS]
@@ -146,7 +147,10 @@ def main() -> None:
     ]
     columns = ["method", "the paper's claim", "compared", "measure", "n", "from → to", "difference ± SE", "verdict"]
     body = [line for sentence in head for line in (sentence, "")]
-    text = "\n".join(["# Claims of the papers", "", *body, *table(columns, lines_of(findings))]) + "\n"
+    claimed = table(columns, lines_of(findings))
+    compared = [record for each, of_set in names.items() for record in compare(rows, [each], of_set, arguments.images)]
+    pictures = ["", "## The pictures behind them", "", *verdict_table(compared)]
+    text = "\n".join(["# Claims of the papers", "", *body, *claimed, *pictures]) + "\n"
     write_report(text, [record_of(finding) for finding in findings], head, arguments.tables)
     print(text)
 

@@ -35,17 +35,24 @@ LEFT_OUT = (
 )
 WINDOW, WIDTH, LARGEST = (2200, 1500), 1100, 95_000
 
-FIT = """([ids, margin]) => {
+MENUS = {"left": 70, "top": 140, "right": 10, "bottom": 10}
+"""Pixels at the edges of the window that the frontend's own bars may cover."""
+
+PLAIN = {"Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"}
+
+FIT = """([ids, menus, margin]) => {
     const nodes = app.rootGraph.nodes.filter(node => ids.includes(String(node.id)));
-    const left = Math.min(...nodes.map(node => node.pos[0])), top = Math.min(...nodes.map(node => node.pos[1]));
-    const right = Math.max(...nodes.map(node => node.pos[0] + node.size[0]));
-    const bottom = Math.max(...nodes.map(node => node.pos[1] + node.size[1]));
-    const {width, height} = app.canvas.canvas.getBoundingClientRect();
-    const scale = Math.min((width - 2 * margin) / (right - left), (height - 2 * margin) / (bottom - top));
+    const left = Math.min(...nodes.map(node => node.pos[0])) - margin;
+    const top = Math.min(...nodes.map(node => node.pos[1])) - 3 * margin;
+    const width = Math.max(...nodes.map(node => node.pos[0] + node.size[0])) + margin - left;
+    const height = Math.max(...nodes.map(node => node.pos[1] + node.size[1])) + margin - top;
+    const window = app.canvas.canvas.getBoundingClientRect();
+    const across = window.width - menus.left - menus.right, down = window.height - menus.top - menus.bottom;
+    const scale = Math.min(across / width, down / height);
     app.canvas.ds.scale = scale;
-    app.canvas.ds.offset = [margin / scale - left, margin / scale - top];
+    app.canvas.ds.offset = [menus.left / scale - left, menus.top / scale - top];
     app.canvas.setDirty(true, true);
-    return [(right - left) * scale + 2 * margin, (bottom - top) * scale + 2 * margin];
+    return {x: window.x + menus.left, y: window.y + menus.top, width: width * scale, height: height * scale};
 }"""
 
 
@@ -57,10 +64,8 @@ def photographed(page, name: str) -> Image.Image:
         raise RuntimeError(f"{name}: {ended}")
     page.page.wait_for_timeout(1500)
     shown = [str(node["id"]) for node in graph["nodes"] if node["type"] not in LEFT_OUT]
-    width, height = page.page.evaluate(FIT, [shown, 40])
+    clip = page.page.evaluate(FIT, [shown, MENUS, 25])
     page.page.wait_for_timeout(1000)
-    area = page.page.locator("#graph-canvas").bounding_box()
-    clip = {"x": area["x"], "y": area["y"], "width": min(width, area["width"]), "height": min(height, area["height"])}
     return Image.open(io.BytesIO(page.page.screenshot(clip=clip))).convert("RGB")
 
 
@@ -85,7 +90,7 @@ def main() -> None:
     from demo.server import Server
 
     with Server() as server, sync_playwright() as playwright:
-        with frontend(launch(playwright), server.url, size=WINDOW) as page:
+        with frontend(launch(playwright), server.url, size=WINDOW, **PLAIN) as page:
             for name in sorted(arguments.names, key=lambda name: name.startswith("Reload")):
                 save(photographed(page, name), arguments.to / f"{name}.jpg")
                 logging.info(name)
