@@ -42,7 +42,7 @@ PRESETS = {
     ),
 }
 """paper: as the paper describes it, with values of our own where it gives none; demo model: found for the bundled model
-on prompts other than those it is reported on (benchmarks/results/modulation.md)."""
+on prompts other than those it is reported on (benchmarks/results/claims.md)."""
 
 
 def techniques(

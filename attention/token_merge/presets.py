@@ -39,4 +39,4 @@ DEMO_MODEL = Plan(
 )
 PLANS = {"attribute binding": ATTRIBUTE_BINDING, "object binding": OBJECT_BINDING, "demo model": DEMO_MODEL}
 """The first two are the published code's configurations; demo model: found for the bundled model on prompts other than
-those it is reported on (benchmarks/results/token-merge.md)."""
+those it is reported on (benchmarks/results/claims.md)."""
