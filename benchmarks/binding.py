@@ -19,8 +19,9 @@ from binding_table import compare, markdown
 from report import write_report
 from workflows import GROUPS, WORKFLOWS
 
-SETS = ("two_fav", "two_counter", "two_swap", "three", "two_first_marked", "two_marked")
-"""Reported by default: what is left out, bound to the wrong thing, and marks. Settings are chosen on two_half."""
+SETS = ("two_fav", "two_counter", "two_swap", "three", "two_marked")
+"""Reported by default: what is left out, bound to the wrong thing, and marks. Settings are chosen on two_half
+and two_first_marked."""
 DEFAULT = [
     "plain",
     "recorder",
