@@ -143,6 +143,7 @@ def main() -> None:
         "What the papers say of their methods, in their terms, and what the bundled demo model does. These are no "
         "figures of Stable Diffusion. Differences are paired, with standard errors; those of FastComposer, from the "
         "tables of its subjects, are not paired.",
+        "Why two of the methods do nothing here or do harm: why-not.md. Where settings were found: settings.md.",
         judging.conditions(arguments, float("nan")),
     ]
     columns = ["method", "the paper's claim", "compared", "measure", "n", "from → to", "difference ± SE", "verdict"]

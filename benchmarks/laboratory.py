@@ -80,11 +80,24 @@ class Laboratory:
 
         def draft(workflow: Workflow, steps: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
             latents = self._sample(workflow, job.images, steps)
-            return latents, self._pictures(latents)
+            return latents, torch.from_numpy(self.pictures(latents))
 
-        workflow = self.workflows[name](replace(self._bound(job.text), draft=draft))
+        workflow = self.workflows[name](replace(self.bound(job.text), draft=draft))
         latents = self._sample(workflow, job.images)
-        return latents, self._pictures(latents).numpy()
+        return latents, self.pictures(latents)
+
+    def finished(self, workflow: Workflow, latent: torch.Tensor, seed: int, denoise: float) -> torch.Tensor:
+        """The latent (1, 4, 16, 16) of a picture that was noised, and drawn again for this part of the steps."""
+        noise = torch.randn(1, *LATENT, generator=torch.Generator().manual_seed(seed))
+        how = self.sampling
+        return comfy.sample.sample(
+            workflow.model, noise, how.steps, how.cfg, how.sampler, how.scheduler, workflow.positive, self.negative,
+            latent, denoise=denoise, disable_pbar=True, seed=seed,
+        ).cpu()  # fmt: skip
+
+    def pictures(self, latents: torch.Tensor) -> np.ndarray:
+        """(B, H, W, 3) of 0..1."""
+        return self.vae.decode(latents).float().cpu().numpy()
 
     def _marks(self, score: Any, found: Sequence) -> tuple[float, float]:
         """Share of the marks asked for that are on some thing, and on their own."""
@@ -93,10 +106,7 @@ class Laboratory:
             return math.nan, math.nan
         return sum(fate in self.present for fate in fates) / len(fates), fates.count("right") / len(fates)
 
-    def _pictures(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.vae.decode(latents).float().cpu()
-
-    def _bound(self, text: str) -> Workflow:
+    def bound(self, text: str) -> Workflow:
         """The prompt with its entities as they are meant, so that no parser's mistake is counted.
 
         Raises:
