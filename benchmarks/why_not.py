@@ -23,7 +23,7 @@ def phrase(wanted) -> str:
     return host.part("world.captions").with_article(f"{wanted.colour} {wanted.shape}")
 
 
-def change_of_rows(prompts: Sequence) -> list[list[str]]:
+def change_of_rows(prompts: Sequence) -> dict[str, list[float]]:
     """Structured conditioning gives words the rows of their phrase alone: how far these are from those of the prompt,
     in lengths of the prompt's row; and how far the end tokens, which it leaves, are from those of no prompt."""
     clip = host.run_node("SBLoadDemoModel")["CLIP"]
@@ -44,8 +44,7 @@ def change_of_rows(prompts: Sequence) -> list[list[str]]:
                 found.setdefault(f"{name} of phrase {number}", []).append(float(value))
             place += words + 1
         found.setdefault("end and padding", []).append(float(apart(rows("")[place - 1 :], whole[place - 1 :]).mean()))
-    mean_and_error = host.part("evaluation.score").mean_and_error
-    return [[name, str(len(values)), with_error(*mean_and_error(values))] for name, values in found.items()]
+    return found
 
 
 def kept(prompts: Sequence) -> Iterator[dict[str, list[bool]]]:
@@ -92,15 +91,19 @@ def main() -> None:
     import torch
 
     prompts = host.part("evaluation.prompts").draw_prompts(SET, arguments.prompts)
-    mean_and_error = host.part("evaluation.score").mean_and_error
     with torch.inference_mode():
-        rows = change_of_rows(prompts)
-        pairs = list(kept(prompts))
-    names = list(pairs[0])
-    still = [
-        [name, str(len(pairs)), *(with_error(*mean_and_error([each[name][i] for each in pairs])) for i in (0, 1))]
-        for name in names
-    ]
+        changes, pictures = change_of_rows(prompts), list(kept(prompts))
+    mean_and_error = host.part("evaluation.score").mean_and_error
+    records = []
+    for name, values in changes.items():
+        mean, error = mean_and_error(values)
+        records.append({"row": name, "n": len(values), "change": mean, "change_error": error})
+    rows = [[each["row"], str(each["n"]), with_error(each["change"], each["change_error"])] for each in records]
+    still = []
+    for name in pictures[0]:
+        first, second = (mean_and_error([float(each[name][place]) for each in pictures]) for place in (0, 1))
+        still.append([name, str(len(pictures)), with_error(*first), with_error(*second)])
+        records.append({"drawn again for": name, "n": len(pictures), "first": first[0], "second": second[0]})
     head = [
         f"On the bundled demo model, {len(prompts)} prompts of the set {SET}. {host.machine()}. "
         f"{date.today().isoformat()}."
@@ -131,8 +134,6 @@ def main() -> None:
         "In pictures of one thing the rest is ground, so each part's prediction takes away what the other's puts "
         "there. The prompt as a whole keeps both.",
     ]
-    records = [{"experiment": "kept", "for": row[0], "n": int(row[1]), "things": row[2:]} for row in still]
-    records += [{"experiment": "rows", "row": row[0], "n": int(row[1]), "change": row[2]} for row in rows]
     write_report("\n".join(lines) + "\n", records, head, arguments.tables)
     print("\n".join(lines))
 

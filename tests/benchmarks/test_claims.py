@@ -1,10 +1,14 @@
 """Claims of the papers: what is compared, and when the demo model agrees."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from clone import BENCHMARKS
 
 
 @pytest.fixture
@@ -79,3 +83,17 @@ def test_a_finding_in_a_table_is_not_paired(benchmark, claims, claim, tmp_path, 
     found = claims.find_in_table(asked)
     assert found.difference == pytest.approx(0.4) and found.error == pytest.approx(0.03 * 2**0.5)
     assert found.verdict == "agrees"
+
+
+@pytest.mark.slow
+def test_why_not(tmp_path):
+    """The experiments for real: a phrase alone keeps its own thing, and the first phrase's rows know nothing else."""
+    command = [sys.executable, BENCHMARKS / "why_not.py", "--prompts", "6", "--tables", tmp_path / "why"]
+    subprocess.run(command, check=True)
+    rows = json.loads((tmp_path / "why.json").read_text())["rows"]
+    changes = {row["row"]: row["change"] for row in rows if "row" in row}
+    assert changes["noun of phrase 1"] == 0.0 < 0.2 < changes["noun of phrase 2"]
+    things = {row["drawn again for"]: (row["first"], row["second"]) for row in rows if "first" in row}
+    assert things["the first phrase alone"] == (1.0, 0.0)
+    assert things["the second phrase alone"] == (0.0, 1.0)
+    assert sum(things["the phrases composed"]) < sum(things["the prompt"])
