@@ -256,9 +256,9 @@ def test_every_part_of_token_merge_changes_images(tmp_path):
     assert all(row["n"] == 4 for row in rows)
     kept = [json.loads(line) for path in tmp_path.glob("*/*.jsonl") for line in path.read_text().splitlines()]
     latents = {row["workflow"]: row["latent"] for row in kept if row["image"] == 0}
-    assert len(latents) == len(rows) == 8
+    assert len(latents) == len(rows) == 10
     parts = {latent for name, latent in latents.items() if "published" not in name}
-    assert len(parts) == 6
+    assert len(parts) == 8
     assert latents["token merge, published code"] != latents["token merge, published settings"]
 
 

@@ -67,8 +67,9 @@ def test_draft_masks_final(run_graph, part):
     covered = []
     for picture, of_picture in zip(run.values["draft"], masks, strict=True):
         things = detect(picture.numpy())
-        covered += [max(iou(mask, thing.mask) for thing in things) for mask in of_picture]
-    assert sum(covered) / len(covered) > 0.7
+        if len(things) == 2:
+            covered += [max(iou(mask, thing.mask) for thing in things) for mask in of_picture]
+    assert len(covered) >= 4 and sum(covered) / len(covered) > 0.8
     assert not torch.equal(run.values["draft"], run.values["final"])
 
 

@@ -364,7 +364,7 @@ def test_guiders(bench):
 
 @pytest.mark.slow
 def test_losses_fall_on_the_demo_model(demo):
-    plan = {"token_step_size": 1000.0, "token_iterations": 4, "entropy_iterations": 4}
+    plan = {"token_step_size": 250.0, "token_iterations": 4, "entropy_iterations": 4}
     _, entries = demo.checked(size=(16, 16), batch=4, steps=8, plan=plan)
     falls = []
     for first, second in zip(entries, entries[1:], strict=False):
