@@ -167,9 +167,10 @@ def _mended(groups: list[np.ndarray]) -> list[np.ndarray]:
     """The groups, those joined that a bar from edge to edge has cut apart: together they fit an outline, and better
     than the larger of them alone."""
     groups = sorted(groups, key=np.sum, reverse=True)
-    for index, group in enumerate(groups):
+    for index, group in enumerate(groups[:-1]):
+        distance = ndimage.distance_transform_edt(~group)
         for other in groups[index + 1 :]:
-            gap = ndimage.distance_transform_edt(~group)[other].min()
+            gap = distance[other].min()
             if gap > MARK_GAP_SHARE * np.sqrt(group.sum() + other.sum()):
                 continue
             whole = _closed(group | other, int(gap / 2) + 2)
