@@ -63,7 +63,7 @@ def main() -> None:
     names = ["plain", *GROUPS[arguments.group]] if arguments.group else arguments.workflows
     workflows = {name: WORKFLOWS[name] for name in names}
     rows, rate = judging.judged_images(arguments, dict.fromkeys(arguments.sets, workflows))
-    records = compare(rows, arguments.sets, names, arguments.images)
+    records = compare(rows, arguments.sets, names, range(arguments.first, arguments.images))
     head = [
         "How often the bundled demo model draws every thing of a prompt in its own colour and nothing else. These are "
         "no figures of Stable Diffusion. Prompts and noise are the same in every workflow; SE is the standard error.",

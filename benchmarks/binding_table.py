@@ -54,14 +54,14 @@ def forget_rows(folder: Path, workflows: Sequence[str]) -> None:
         (folder / "kept.jsonl").write_text("".join(left))
 
 
-def compare(rows: Sequence[Row], sets: Sequence[str], workflows: Sequence[str], images: int) -> list[dict]:
+def compare(rows: Sequence[Row], sets: Sequence[str], workflows: Sequence[str], images: range) -> list[dict]:
     """A record for each set and workflow, with the paired difference to "plain" where both have the same images."""
     score = host.part("evaluation.score")
-    kept = {(row.prompt_set, row.workflow, row.image): row for row in rows if row.image < images}
+    kept = {(row.prompt_set, row.workflow, row.image): row for row in rows if row.image in images}
     records = []
     for prompt_set in sets:
         for workflow in workflows:
-            mine = [kept[key] for image in range(images) if (key := (prompt_set, workflow, image)) in kept]
+            mine = [kept[key] for image in images if (key := (prompt_set, workflow, image)) in kept]
             if not mine:
                 continue
             record = {"set": prompt_set, "workflow": workflow, **asdict(score.summarise(mine))}

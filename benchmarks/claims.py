@@ -1,10 +1,11 @@
 """What each paper says of its method, and what the demo model does: one table.
 
     .dev/venv/bin/python benchmarks/claims.py [--only METHOD ...] [--images 480]
+    .dev/venv/bin/python benchmarks/claims.py --images 480 --first 260 --add     (the table has the first 260)
 
 A claim compares two workflows in one measure on one set of prompts, with the same prompts and noise; it agrees if the
 paired difference has the paper's sign by more than two standard errors, disagrees if it has the other, and is undecided
-else. Images are judged and kept as by binding.py.
+else. Images are judged and kept as by binding.py; with ``--add`` the table itself stands for those before ``--first``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,16 +62,47 @@ class Finding:
         return "agrees" if signed > 2.0 * self.error else "disagrees" if signed < -2.0 * self.error else "undecided"
 
 
-def find(claim: Claim, rows: Sequence[Row], images: int) -> Finding:
+def find(claim: Claim, rows: Sequence[Row], images: Iterable[int]) -> Finding:
     """Compare the images that both workflows of a claim have; where a measure has no number, the image is left out."""
     measure = MEASURES[claim.measure]
     kept = {(row.workflow, row.image): measure(row) for row in rows if row.prompt_set == claim.prompt_set}
-    pairs = [(kept.get((claim.against, i)), kept.get((claim.workflow, i))) for i in range(images)]
+    pairs = [(kept.get((claim.against, i)), kept.get((claim.workflow, i))) for i in images]
     pairs = [(float(a), float(b)) for a, b in pairs if a is not None and b is not None and a == a and b == b]
     mean_and_error = host.part("evaluation.score").mean_and_error
     difference, error = mean_and_error([b - a for a, b in pairs])
     means = [mean_and_error(values)[0] for values in zip(*pairs, strict=True)]
     return Finding(claim, len(pairs), *means, difference, error)
+
+
+def joined(one: Finding, other: Finding) -> Finding:
+    """What is found on the images of both findings of a claim, which share none: the same as from the images
+    themselves, since a mean and its standard error hold their sum and their sum of squares."""
+    n = one.n + other.n
+
+    def mean(field: str) -> float:
+        return sum(each.n * getattr(each, field) for each in (one, other)) / n
+
+    difference = mean("difference")
+    squares = sum(
+        each.error**2 * each.n * (each.n - 1) + each.n * (each.difference - difference) ** 2 for each in (one, other)
+    )
+    return Finding(one.claim, n, mean("against"), mean("mean"), difference, math.sqrt(squares / (n * (n - 1))))
+
+
+def of_table(claim: Claim, path: Path) -> Finding:
+    """What a table of an earlier run has found for a claim.
+
+    Raises:
+        SystemExit: it has no such claim.
+    """
+    asked = record_of(Finding(claim, 0, 0.0, 0.0, 0.0, 0.0))
+    names = ("claim", "set", "measure", "workflow", "against")
+    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        if all(row[name] == asked[name] for name in names):
+            return Finding(
+                claim, row["n"], row["mean_against"], row["mean"], row["difference"], row["difference_error"]
+            )
+    raise SystemExit(f"{path} has no row of {claim}: measure all images without --add.")
 
 
 def find_in_table(claim: Claim) -> Finding:
@@ -132,12 +164,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=methods, default=methods, help="methods to measure now")
     judging.add_arguments(parser, images=480)
     parser.add_argument("--tables", type=Path, default=host.RESULTS / "claims", help="where the tables go, without .md")
+    parser.add_argument("--add", action="store_true", help="to what the table has found on the images before --first")
     arguments = parser.parse_args()
     wanted = [claim for claim in CLAIMS if claim.method in arguments.only]
     names = needed(wanted)
     workflows = {each: {name: WORKFLOWS[name] for name in of_set} for each, of_set in names.items()}
     rows, _ = judging.judged_images(arguments, workflows)
-    findings = [find(claim, rows, arguments.images) for claim in wanted]
+    images = range(arguments.first, arguments.images)
+    findings = [find(claim, rows, images) for claim in wanted]
+    if arguments.add:
+        earlier = arguments.tables.with_suffix(".json")
+        findings = [joined(of_table(each.claim, earlier), each) for each in findings]
     findings += [find_in_table(claim) for claim in SUBJECT_CLAIMS]
     head = [
         "What the papers say of their methods, in their terms, and what the bundled demo model does. These are no "
@@ -149,8 +186,9 @@ def main() -> None:
     columns = ["method", "the paper's claim", "compared", "measure", "n", "from → to", "difference ± SE", "verdict"]
     body = [line for sentence in head for line in (sentence, "")]
     claimed = table(columns, lines_of(findings))
-    compared = [record for each, of_set in names.items() for record in compare(rows, [each], of_set, arguments.images)]
-    pictures = ["", "## The pictures behind them", "", *verdict_table(compared)]
+    compared = [record for each, of_set in names.items() for record in compare(rows, [each], of_set, images)]
+    title = f"The pictures behind them{f', from number {images[0]} on' if images[0] else ''}"
+    pictures = ["", f"## {title}", "", *verdict_table(compared)]
     text = "\n".join(["# Claims of the papers", "", *body, *claimed, *pictures]) + "\n"
     write_report(text, [record_of(finding) for finding in findings], head, arguments.tables)
     print(text)

@@ -39,7 +39,13 @@ def main() -> None:
     for method in arguments.only:
         prompt_set, measure, settings = CANDIDATES[method]
         for name in ("plain", *(f"{method}: {each}" for each in settings)):
-            mine = [r for r in rows if r.prompt_set == prompt_set and r.workflow == name and r.image < arguments.images]
+            mine = [
+                r
+                for r in rows
+                if r.prompt_set == prompt_set
+                and r.workflow == name
+                and r.image in range(arguments.first, arguments.images)
+            ]
             found = {each: mean_and_error([float(MEASURES[each](row)) for row in mine]) for each in (measure, *ALWAYS)}
             records.append(
                 {

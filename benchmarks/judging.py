@@ -31,6 +31,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MALLOC_TRIM_THRESHOLD_": "100000000000", 
 def add_arguments(parser: argparse.ArgumentParser, images: int) -> None:
     """The options of every program that asks for judged images; `images` is the default of their number."""
     parser.add_argument("--images", type=int, default=images, help="images for each prompt set and workflow")
+    parser.add_argument("--first", type=int, default=0, help=f"number of the first image, a multiple of {BATCH}")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=5.0)
     parser.add_argument("--sampler", default="euler")
@@ -99,6 +100,7 @@ def _work(arguments: argparse.Namespace, wanted: Mapping[str, Workflows]) -> Non
         Job(name, prompt.text, tuple(images))
         for name in wanted
         for prompt, images in zip(draw_prompts(name, len(batches)), batches, strict=True)
+        if images[0] >= arguments.first
     ]
     jobs.sort(key=lambda job: job.images[0])
     folder = folder_of(arguments)
@@ -116,11 +118,12 @@ def _work(arguments: argparse.Namespace, wanted: Mapping[str, Workflows]) -> Non
 
 def _supervise(arguments: argparse.Namespace, wanted: Mapping[str, Workflows], folder: Path) -> float:
     """Run the workers until all images are judged, telling how far they are; images per second."""
-    total = sum(len(workflows) for workflows in wanted.values()) * arguments.images
+    images = range(arguments.first, arguments.images)
+    total = sum(len(workflows) for workflows in wanted.values()) * len(images)
 
     def judged() -> int:
         rows = read_rows(folder)
-        return sum(r.workflow in wanted.get(r.prompt_set, ()) and r.image < arguments.images for r in rows)
+        return sum(r.workflow in wanted.get(r.prompt_set, ()) and r.image in images for r in rows)
 
     first, start = judged(), time.monotonic()
     if first == total:

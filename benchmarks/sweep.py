@@ -115,7 +115,7 @@ def main() -> None:
         f'Every picture: "{prompt}", from the noise of seed {arguments.sample}.',
         judging.conditions(arguments, rate),
     ]
-    records = compare(rows, [arguments.set], list(sweep.workflows), arguments.images)
+    records = compare(rows, [arguments.set], list(sweep.workflows), range(arguments.first, arguments.images))
     write(sweep, records, pictures, about, arguments.tables)
 
 

@@ -43,7 +43,7 @@ def test_binding_table(benchmark, row, tmp_path):
     plain = [row("plain", image, verdict) for image, verdict in enumerate(["ok", "swap", "swap", "ok"])]
     other = [row("other", image, verdict, "b") for image, verdict in enumerate(["ok", "ok", "swap", "ok"])]
     beyond = row("other", 7, "missing")
-    records = table.compare([*plain, *other, beyond], ["two_fav", "two_swap"], ["plain", "other"], images=4)
+    records = table.compare([*plain, *other, beyond], ["two_fav", "two_swap"], ["plain", "other"], images=range(4))
     assert [(each["workflow"], each["n"], each["rate"]) for each in records] == [("plain", 4, 0.5), ("other", 4, 0.75)]
     assert "difference" not in records[0]
     assert records[1]["difference"] == 0.25

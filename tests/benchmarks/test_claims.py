@@ -47,10 +47,27 @@ def test_what_is_compared_is_there(benchmark, claims, part):
 def test_a_finding_is_paired_and_leaves_out_what_has_no_number(claims, claim, rows):
     plain = rows("plain", {0: 0.0, 1: 0.5, 2: 1.0, 3: float("nan"), 5: 1.0, 9: 0.0})
     other = rows("other", {0: 0.5, 1: 0.5, 2: 1.0, 3: 1.0, 4: 1.0, 9: 1.0})
-    found = claims.find(claim, [*plain, *other], images=6)
+    found = claims.find(claim, [*plain, *other], images=range(6))
     assert (found.n, found.against, found.mean) == (3, pytest.approx(0.5), pytest.approx(2 / 3))
     assert found.difference == pytest.approx(1 / 6)
     assert found.error == pytest.approx(np.std([0.5, 0.0, 0.0], ddof=1) / 3**0.5)
+
+
+def test_findings_on_different_images_join_to_that_on_all(claims, claim, rows):
+    shares = np.random.default_rng(0).random((2, 30))
+    kept = [*rows("plain", dict(enumerate(shares[0]))), *rows("other", dict(enumerate(shares[1])))]
+    one, other, both = (claims.find(claim, kept, images) for images in (range(11), range(11, 30), range(30)))
+    found = claims.joined(one, other)
+    numbers = ("n", "against", "mean", "difference", "error")
+    assert [getattr(found, name) for name in numbers] == pytest.approx([getattr(both, name) for name in numbers])
+
+
+def test_what_a_table_has_found_is_read_back(benchmark, claims):
+    claim = benchmark("claims_of_papers").CLAIMS[0]
+    found = claims.of_table(claim, benchmark("host").RESULTS / "claims.json")
+    assert found.claim is claim and found.n > 0 and found.error > 0
+    with pytest.raises(SystemExit, match="has no row of"):
+        claims.of_table(replace(claim, measure="malformed"), benchmark("host").RESULTS / "claims.json")
 
 
 @pytest.mark.parametrize(
