@@ -24,6 +24,11 @@ from .nodes.subjects.injection import SBSubjectInjection
 from .nodes.token_merge.losses import SBPreviewTokenLosses
 from .nodes.token_merge.merging import SBTokenMerge
 from .nodes.token_merge.optimization import SBTokenOptimization
+from .nodes.training.captioner import SBLoadCaptioner
+from .nodes.training.comat import SBTrainCoMat
+from .nodes.training.data import SBTrainingData
+from .nodes.training.save import SBSaveTrainingData
+from .nodes.training.tokencompose import SBTrainTokenCompose
 
 WEB_DIRECTORY = "web"
 
@@ -58,6 +63,11 @@ class SemanticBinding(ComfyExtension):
             SBPreviewAttention,
             SBSaveAttention,
             SBLoadAttention,
+            SBTrainingData,
+            SBSaveTrainingData,
+            SBTrainTokenCompose,
+            SBLoadCaptioner,
+            SBTrainCoMat,
             SBLoadDemoModel,
             SBScoreBinding,
         ]

@@ -16,7 +16,8 @@ from report import number, table, with_error
 class Row:
     """One judged image. ``latent`` is a digest of its latent, by which equal results are told. ``placed`` is the share
     of the things that stand in the part of the picture that `side_by_side` gives them, whatever was done; of the marks
-    asked for, ``marks_present`` are on some thing and ``marks_right`` on their own (nan without any)."""
+    asked for, ``marks_present`` are on some thing and ``marks_right`` on their own (nan without any). ``pooled`` are
+    means of parts of the latent, from which it is told how far a set of pictures is from another."""
 
     prompt_set: str
     workflow: str
@@ -31,6 +32,7 @@ class Row:
     placed: float = math.nan
     marks_present: float = math.nan
     marks_right: float = math.nan
+    pooled: tuple[float, ...] = ()
 
 
 def read_rows(folder: Path) -> list[Row]:

@@ -49,6 +49,11 @@ def placed(score: Any, found: Sequence, width: int) -> float:
     return sum(inside) / parts if parts else math.nan
 
 
+def pooled(latent: torch.Tensor) -> tuple[float, ...]:
+    """The means of the sixteen parts of a latent (4, 16, 16), channel by channel: 64 numbers."""
+    return tuple(round(value, 3) for value in torch.nn.functional.avg_pool2d(latent.float(), 4).flatten().tolist())
+
+
 class Laboratory:
     def __init__(self, sampling: Sampling, workflows: Mapping[str, Callable[[Workflow], Workflow]] = WORKFLOWS):
         loaded = host.run_node("SBLoadDemoModel")
@@ -73,7 +78,9 @@ class Laboratory:
                 digest = hashlib.sha256(latent.contiguous().numpy().tobytes()).hexdigest()[:16]
                 numbers = (score.share_right, score.presence, score.binding, score.leakage)
                 more = (placed(score, found, picture.shape[1]), *self._marks(score, found))
-                yield Row(job.prompt_set, name, image, job.text, digest, score.verdict, *numbers, *more)
+                yield Row(
+                    job.prompt_set, name, image, job.text, digest, score.verdict, *numbers, *more, pooled=pooled(latent)
+                )
 
     def images(self, job: Job, name: str) -> tuple[torch.Tensor, np.ndarray]:
         """Latents (B, 4, 16, 16) of a job by a workflow, and their pictures (B, H, W, 3) of 0..1."""

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..attention.composed import ComposeSettings
 from ..attention.engine.composing import PART_KEY, Part
 from ..attention.engine.sampling import with_technique
-from .shared.encoding import encode, tokenized_for, with_key
+from ..parsing.encoding import encode, tokenized_for, with_key
 from .shared.inputs import binding_input, model_input
 
 

@@ -5,10 +5,10 @@ from comfy_api.latest import io
 from ..attention.engine.sampling import with_technique
 from ..attention.structured import StructuredSettings, value_mean
 from ..attention.token_merge.composite import columns_of
+from ..parsing.encoding import encode, tokenized_for
 from ..parsing.noun_spans import noun_spans, phrase_tokens
 from ..parsing.syntax import plain
 from ..parsing.tokens import align
-from .shared.encoding import encode, tokenized_for
 from .shared.inputs import binding_input, model_input, model_output, range_inputs
 
 

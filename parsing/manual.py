@@ -39,13 +39,30 @@ def read_entities(description: str, text: str) -> tuple[Entity, ...]:
 
 def write_entities(entities: Iterable[Entity], text: str) -> str:
     """The entities in the manual syntax, for the user to change: what ``read_entities`` makes the same groups of."""
-    finder = _Finder(text)
     entries = []
     for entity in entities:
-        belongs = [finder.named(span) for phrase in entity.phrases[1:] for span in phrase.spans]
-        noun = finder.named(entity.noun.spans[0])
+        belongs = [named(span, text) for phrase in entity.phrases[1:] for span in phrase.spans]
+        noun = named(entity.noun.spans[0], text)
         entries.append(f"{noun}: {', '.join(belongs)}" if belongs else noun)
     return " | ".join(entries)
+
+
+def occurrences(words: str, text: str) -> list[Span]:
+    """Where a text has the words, upper or lower case; of "dog 2", where it has no such words, the second "dog"."""
+    pattern = r"\s+".join(map(re.escape, words.split()))
+    spans = [Span(*m.span()) for m in re.finditer(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE)]
+    numbered = re.fullmatch(r"(.+?)\s+(\d+)", words)
+    if spans or not numbered:
+        return spans
+    number = int(numbered[2])
+    return occurrences(numbered[1], text)[number - 1 : number] if number else []
+
+
+def named(span: Span, text: str) -> str:
+    """The words at the span, with their number if the text has them more than once."""
+    words = text[slice(*span)]
+    spans = occurrences(words, text)
+    return f"{words} {spans.index(span) + 1}" if len(spans) > 1 and span in spans else words
 
 
 def _split(entry: str) -> tuple[str, list[str]]:
@@ -83,7 +100,7 @@ class _Finder:
 
     def next(self, words: str) -> Phrase | None:
         """The words' first occurrence that is not taken, or the one with the number written after them."""
-        return self._take(words, [span for span in self._occurrences(words) if span not in self.taken])
+        return self._take(words, [span for span in occurrences(words, self.text) if span not in self.taken])
 
     def nearest(self, words: str, noun: Phrase | None) -> Phrase | None:
         """The words' occurrence nearest to the noun, preferably one that is not taken."""
@@ -92,13 +109,7 @@ class _Finder:
         def distance(span: Span) -> tuple[bool, int]:
             return span in self.taken, max(span.start - end, start - span.end)
 
-        return self._take(words, sorted(self._occurrences(words), key=distance))
-
-    def named(self, span: Span) -> str:
-        """The words at the span, with their number if the text has them more than once."""
-        words = self.text[slice(*span)]
-        spans = self._occurrences(words)
-        return f"{words} {spans.index(span) + 1}" if len(spans) > 1 and span in spans else words
+        return self._take(words, sorted(occurrences(words, self.text), key=distance))
 
     def _take(self, words: str, spans: list[Span]) -> Phrase | None:
         if not spans:
@@ -107,17 +118,8 @@ class _Finder:
         self.taken.add(spans[0])
         return Phrase(self.text[slice(*spans[0])], (spans[0],))
 
-    def _occurrences(self, words: str) -> list[Span]:
-        pattern = r"\s+".join(map(re.escape, words.split()))
-        spans = [Span(*m.span()) for m in re.finditer(rf"(?<!\w){pattern}(?!\w)", self.text, re.IGNORECASE)]
-        numbered = re.fullmatch(r"(.+?)\s+(\d+)", words)
-        if spans or not numbered:
-            return spans
-        number = int(numbered[2])
-        return self._occurrences(numbered[1])[number - 1 : number] if number else []
-
     def _complaint(self, words: str) -> str:
-        if times := len(self._occurrences(words)):
+        if times := len(occurrences(words, self.text)):
             return f'"{words}" once more (the prompt has it {times}x)'
         known = sorted({word.lower() for word in re.findall(r"\w[\w'-]*", self.text)})
         close = [match for word in words.lower().split() for match in get_close_matches(word, known, 1)]

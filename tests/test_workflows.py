@@ -23,7 +23,9 @@ WORKFLOWS = ROOT / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 OWN_CHECKPOINT, OWN_SDXL = "Your own checkpoint", "Object binding on SDXL"
 WITH_SAM, WITH_DETECTOR = "Segment entities with SAM", "Detect and segment entities"
-RUNNING = [name for name in NAMES if name not in (OWN_CHECKPOINT, OWN_SDXL, WITH_SAM, WITH_DETECTOR)]
+RELEASED = "TokenCompose's UNet"
+NEEDING_FILES = (OWN_CHECKPOINT, OWN_SDXL, WITH_SAM, WITH_DETECTOR, RELEASED)
+RUNNING = [name for name in NAMES if name not in NEEDING_FILES]
 SHOWING = (
     "SaveImage",
     "SBPreviewAttention",
@@ -48,6 +50,10 @@ TELLING = (
     "SBLoadSubjectAdapter",
     "SBEntitySubject",
     "SBSubjectInjection",
+    "SBSaveTrainingData",
+    "SBTrainingData",
+    "SBTrainTokenCompose",
+    "SBTrainCoMat",
 )
 NEEDS = {"Reload attention maps": "Save attention maps"}
 NOTES = {"MarkdownNote"}
@@ -63,8 +69,13 @@ def short(name: str) -> dict:
     """The graph with six steps for twenty."""
     graph = api(name)
     for node in graph.values():
-        if node["class_type"] == "KSampler":
-            node["inputs"]["steps"] = 6
+        match node["class_type"]:
+            case "KSampler":
+                node["inputs"]["steps"] = 6
+            case "SBTrainTokenCompose" | "SBTrainCoMat":
+                node["inputs"] |= {"name": f"{node['inputs']['name']}, short", "steps": 2}
+            case "SBSaveTrainingData":
+                node["inputs"]["folder"] += ", short"
     return graph
 
 

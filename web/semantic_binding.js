@@ -29,6 +29,11 @@ const PANELS = {
     SBSubjectInjection: textPanel("Whose place they take", "Run the workflow to see which entities get subjects."),
     SBScoreBinding: textPanel("Binding score", "Run the workflow to see the score."),
     SBSaveAttention: textPanel("Saved file", "Run the workflow to see the file's name."),
+    SBTrainingData: textPanel("What the folder holds", "Run the workflow to see which pictures and masks there are."),
+    SBSaveTrainingData: textPanel("What was written", "Run the workflow to see the names of the pictures."),
+    SBTrainTokenCompose: textPanel("The LoRA", "Run the workflow to train; progress is shown below."),
+    SBLoadCaptioner: textPanel("Which model it is", "Run the workflow to see how large it is."),
+    SBTrainCoMat: textPanel("The LoRA", "Run the workflow to train; progress is shown below."),
 };
 
 function* everyNode(graph) {

@@ -9,11 +9,11 @@ from comfy_api.latest import io
 from ...attention.engine.rows import place_of
 from ...parsing import models
 from ...parsing.bind import bind
+from ...parsing.encoding import encode, tokenized, with_key
 from ...parsing.excluded import DEFAULT_EXCLUDED
 from ...parsing.report import summary, to_json
 from ...parsing.syntax import plain
 from ..shared import wires
-from ..shared.encoding import encode, tokenized, with_key
 
 FOLDER = "spacy"
 folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))

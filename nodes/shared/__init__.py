@@ -1,1 +1,1 @@
-"""What several nodes have: wire types, inputs, text encoders, progress."""
+"""What several nodes have: wire types, inputs, progress."""

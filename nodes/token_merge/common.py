@@ -1,8 +1,8 @@
 """What the nodes of token merge share."""
 
+from ...parsing.encoding import encode, tokenized_for
 from ...parsing.syntax import plain
 from ...parsing.tokens import align
-from ..shared.encoding import encode, tokenized_for
 
 CATEGORY = "semantic binding/token merge"
 ALIASES = ["tome", "token merging", "semantic binding", "attribute binding", "object binding", "color bleed"]

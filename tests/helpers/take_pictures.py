@@ -23,7 +23,13 @@ sys.path.insert(0, str(ROOT))
 from browser import frontend, launch  # noqa: E402
 
 WORKFLOWS = ROOT / "workflows"
-NOT_RUN = ("Detect and segment entities", "Object binding on SDXL", "Segment entities with SAM", "Your own checkpoint")
+NOT_RUN = (
+    "Detect and segment entities",
+    "Object binding on SDXL",
+    "Segment entities with SAM",
+    "TokenCompose's UNet",
+    "Your own checkpoint",
+)
 LEFT_OUT = (
     "SBLoadDemoModel",
     "EmptyLatentImage",

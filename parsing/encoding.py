@@ -1,7 +1,9 @@
-"""Text encoders as nodes use them: tokens of a prompt, and its conditioning."""
+"""Text encoders, as ComfyUI hands them around: tokens of a prompt, and its conditioning."""
 
-from ...parsing.binding import CONDITIONING_KEY
-from ...parsing.tokens import ENCODERS, Vocabulary, supported
+from __future__ import annotations
+
+from .binding import CONDITIONING_KEY
+from .tokens import ENCODERS, Vocabulary, supported
 
 
 def tokenized(clip, text: str):

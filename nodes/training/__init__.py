@@ -1,0 +1,1 @@
+"""Nodes of `training`: data, captioner, and the trainers, one a file."""
