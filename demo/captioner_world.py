@@ -17,7 +17,7 @@ FAVOURITE_PROBABILITY = 1.0 / len(COLOURS)
 """Colours and shapes have nothing to do with each other here: the captioner is to look, not to guess."""
 
 REPEATED_PROBABILITY = {"shape": 0.12, "colour": 0.2}
-"""How often a thing takes what another has, as in pictures that a model has drawn wrong. Colours are the easiest to tell;
+"""How often a thing takes what another has, as in pictures that were drawn wrong. Colours are the easiest to tell;
 a thing's mark is to be found by its shape as well."""
 
 BLUR_PROBABILITY, BLUR_DEVIATION = 0.4, (0.3, 1.2)
