@@ -49,9 +49,10 @@ def file_of(case: str) -> Path:
 
 def train(case: str, steps: int) -> None:
     """In this process."""
-    host.start_comfyui("--cpu", "--output-directory", str(LORAS.parent))
+    host.start_comfyui("--cpu")
     import folder_paths
 
+    folder_paths.set_output_directory(str(LORAS.parent))
     folder_paths.add_model_folder_path("loras", str(LORAS), is_default=True)
     LORAS.mkdir(parents=True, exist_ok=True)
     loaded = host.run_node("SBLoadDemoModel")

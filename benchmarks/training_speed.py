@@ -169,7 +169,10 @@ def main() -> None:
     arguments = parser.parse_args()
     side = arguments.cells or {"demo": 16, "sd15": 64, "sdxl": 128}[arguments.model]
     with tempfile.TemporaryDirectory() as folder:
-        host.start_comfyui(*([] if arguments.gpu else ["--cpu"]), "--output-directory", folder)
+        host.start_comfyui(*([] if arguments.gpu else ["--cpu"]))
+        import folder_paths
+
+        folder_paths.set_output_directory(folder)
         networks = loaded(arguments.model, arguments.gpu)
         trainings = {method: steps_of(method, *networks, (4, side, side)) for method in arguments.methods}
         found: dict[str, list[tuple[float, float]]] = {method: [] for method in trainings}
