@@ -1,6 +1,7 @@
-"""Trains the LoRAs that trained.py compares: TokenCompose's ablation on rendered scenes with true masks.
+"""Trains the LoRAs that trained.py compares: TokenCompose's ablation on rendered scenes with true masks, and CoMat on
+their captions with each of its parts off.
 
-    .dev/venv/bin/python benchmarks/train_loras.py [--only CASE ...] [--steps 1500]
+    .dev/venv/bin/python benchmarks/train_loras.py [--only CASE ...] [--steps N]
 
 Each case is trained in a process of its own, as many at a time as there are cores; one that was stopped goes on when
 the command is given again. The LoRAs and their losses are kept under output/benchmarks/loras.
@@ -19,62 +20,93 @@ from typing import Any
 
 import host
 from judging import ONE_THREAD
-from rendered_data import rendered
+from rendered_data import captions_of, rendered
 
 LORAS = host.ROOT / "output" / "benchmarks" / "loras"
 SCENES, SIZE = 1000, 128
-RANK, RATE, BATCH = 16, 1e-3, 4
+RANK = 16
 
 
 @dataclass(frozen=True)
-class Case:
+class TokenCompose:
     """Weights of the token and the pixel loss."""
 
     token: float
     pixel: float
 
 
-CASES = {
-    "noise loss": Case(0.0, 0.0),
-    "noise and pixel loss": Case(0.0, 5e-5),
-    "noise and token loss": Case(1e-3, 0.0),
-    "all losses": Case(1e-3, 5e-5),
+@dataclass(frozen=True)
+class CoMat:
+    """Which parts are on."""
+
+    concept: bool = True
+    attributes: bool = True
+    fidelity: bool = True
+
+
+CASES: dict[str, TokenCompose | CoMat] = {
+    "noise loss": TokenCompose(0.0, 0.0),
+    "noise and pixel loss": TokenCompose(0.0, 5e-5),
+    "noise and token loss": TokenCompose(1e-3, 0.0),
+    "all losses": TokenCompose(1e-3, 5e-5),
+    "CoMat": CoMat(),
+    "CoMat without concept matching": CoMat(concept=False),
+    "CoMat without attribute concentration": CoMat(attributes=False),
+    "CoMat without fidelity preservation": CoMat(fidelity=False),
 }
-"""TokenCompose's table 3."""
+"""TokenCompose's table 3, and the parts of CoMat."""
+
+STEPS = {TokenCompose: 1500, CoMat: 150}
+CHOSEN = {
+    TokenCompose: {"batch": 4, "accumulate": 1, "learning_rate": 1e-3, "schedule": "cosine", "warm_up": 50},
+    CoMat: {"batch": 2, "accumulate": 1, "learning_rate": 3e-4, "schedule": "cosine", "warm_up": 10},
+}
+"""By method: what a core does in 25 minutes."""
+
+ROLLOUT = {"sampling_steps": 20, "gradient_steps": 3, "captured_steps": 2, "cfg": 5.0, "untrained_pictures": 60}
+PROMPTS = 200
 
 
 def file_of(case: str) -> Path:
-    return LORAS / f"{case.replace(' ', '-')}.safetensors"
+    return LORAS / f"{case.lower().replace(' ', '-')}.safetensors"
 
 
-def train(case: str, steps: int) -> None:
+def train(case: str, steps: int | None) -> None:
     """In this process."""
     host.start_comfyui("--cpu")
     import folder_paths
 
     folder_paths.set_output_directory(str(LORAS.parent))
     folder_paths.add_model_folder_path("loras", str(LORAS), is_default=True)
-    LORAS.mkdir(parents=True, exist_ok=True)
     loaded = host.run_node("SBLoadDemoModel")
-    data = host.part("nodes.training.data").read(rendered(LORAS / "scenes", SCENES), SIZE)
-    session, chosen = host.part("training.session"), CASES[case]
-    samples = host.part("training.prepare").encoded(data, loaded["MODEL"], loaded["VAE"], loaded["CLIP"]).samples
-    method = host.part("training.tokencompose").TokenCompose(samples, data.digest, chosen.token, chosen.pixel)
-    settings = session.Settings(
-        name=file_of(case).stem,
-        lora=host.part("training.lora").LoRASettings(RANK, float(RANK), "attention"),
-        optimisation=host.part("training.loop").Optimisation(RATE, "cosine", 50),
-        steps=steps,
-        batch=BATCH,
-        accumulate=1,
-        seed=1,
-        checkpointing=False,
-        save_every=100,
-        preview_every=0,
-    )
+    networks = loaded["MODEL"], loaded["VAE"], loaded["CLIP"]
+    kind = type(CASES[case])
+    module = host.part({TokenCompose: "training.tokencompose_task", CoMat: "training.comat.options"}[kind])
+    chosen = {name: option.default for name, option in module.INPUTS.items()}
+    chosen |= {"name": file_of(case).stem, "steps": steps or STEPS[kind], "rank": RANK, "alpha": float(RANK)}
+    chosen |= {"seed": 1, "checkpointing": False, "save_every": 25, "preview_every": 0, **CHOSEN[kind]}
+    make = tokencompose_task if kind is TokenCompose else comat_task
+    task = make(CASES[case], networks, chosen)
+    settings = host.part("training.options").settings_of(chosen)
     began = time.monotonic()
-    session.train_lora(loaded["MODEL"], method, settings, None, _every(50), lambda *_: None)
+    host.part("training.session").train_lora(networks[0], task, settings, None, _every(50), lambda *_: None)
     print(f"trained in {(time.monotonic() - began) / 60:.1f} min", flush=True)
+
+
+def tokencompose_task(case: TokenCompose, networks: tuple, chosen: dict[str, Any]) -> Any:
+    data = host.part("nodes.training.data").read(rendered(LORAS / "scenes", SCENES), SIZE)
+    weights = {"token_weight": case.token, "pixel_weight": case.pixel}
+    return host.part("training.tokencompose_task").task_of(data, *networks, chosen | weights, _every(200))[0]
+
+
+def comat_task(case: CoMat, networks: tuple, chosen: dict[str, Any]) -> Any:
+    options, files = host.part("training.comat.options"), host.part("training.comat.captioner_files")
+    captioner = files.load(files.DEMO_WORLD, False) if case.concept else None
+    chosen |= {**ROLLOUT, "size": SIZE}
+    chosen["masks"] = options.DEMO_WORLD if case.attributes else options.NONE
+    chosen["fidelity"] = options.PUBLISHED if case.fidelity else options.OFF
+    prompts = "\n".join(captions_of(rendered(LORAS / "scenes", SCENES), PROMPTS))
+    return options.task_of(prompts, options.Networks(*networks, captioner=captioner), chosen, _every(50))[0]
 
 
 def _every(count: int) -> Any:
@@ -90,21 +122,21 @@ def _every(count: int) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="cases to train now")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, help="instead of those of the methods")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of one thread each")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         train(arguments.case, arguments.steps)
         return
-    host.start_comfyui("--cpu")
     rendered(LORAS / "scenes", SCENES)
     waiting, running = list(arguments.only), {}
     while waiting or running:
         while waiting and len(running) < arguments.workers:
             case = waiting.pop(0)
             log = file_of(case).with_suffix(".log")
-            command = [sys.executable, __file__, "--case", case, "--steps", str(arguments.steps)]
+            command = [sys.executable, __file__, "--case", case]
+            command += [] if arguments.steps is None else ["--steps", str(arguments.steps)]
             with log.open("w") as file:
                 running[case] = subprocess.Popen(command, env={**os.environ, **ONE_THREAD}, stdout=file, stderr=file)
         time.sleep(2.0)

@@ -88,21 +88,22 @@ def test_training_asks_it_as_it_is_measured(part, scorer):
 
 @pytest.mark.parametrize("near_miss", NEAR_MISSES)
 def test_its_gradient_leads_to_the_picture_that_was_asked_for(part, scorer, near_miss):
-    """From halfway between a near miss's picture and that of the caption, towards the latter."""
+    """From a near miss's picture with a trace of that of the caption in it, towards the latter. Without the trace, it
+    does not tell where a thing that is missing is wanted."""
     world, network, captions = (
-        part(f"{name}") for name in ("demo.captioner_world", "demo.captioner_network", "world.captions")
+        part(name) for name in ("demo.captioner_world", "demo.captioner_network", "world.captions")
     )
     rng = np.random.default_rng(6)
     pairs = [world.NEAR_MISSES[near_miss](rng) for _ in range(SCENES)]
     wrong, right = (world.pictured(list(scenes)) for scenes in zip(*pairs, strict=True))
     texts = [captions.plain_caption(pair.other.things) for pair in pairs]
     with torch.inference_mode(False), torch.enable_grad():
-        pictures = (0.5 * (wrong + right)).clone().requires_grad_()
+        pictures = torch.lerp(wrong, right, 0.2).requires_grad_()
         ids, labels = network.tokens_of(scorer.tokenizer, texts)
         logits = scorer.captioner(pixel_values=network.prepared(pictures), input_ids=ids).logits
         network.caption_losses(logits, labels).sum().backward()
     slopes = (pictures.grad * (right - wrong)).sum((1, 2, 3))
-    assert (slopes < 0).float().mean() >= 0.9
+    assert (slopes < 0).float().mean() >= 0.8
 
 
 @pytest.mark.parametrize("near_miss", NEAR_MISSES)
