@@ -1,7 +1,17 @@
 """Small trainings: samples of random pictures for the tiny models."""
 
+import shutil
+
 import pytest
 import torch
+
+
+@pytest.fixture(autouse=True)
+def nothing_trained_by_others(comfy):
+    """Each test has the names of all LoRAs to itself."""
+    yield
+    for folder in (comfy.base / "models" / "loras", comfy.base / "output" / "semantic_binding_training"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """TokenCompose's released UNets are in the diffusers layout: a random one of full size loads and samples."""
 
 import gc
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,14 +9,15 @@ from safetensors.torch import save_file
 
 
 @pytest.mark.slow
-def test_a_unet_in_the_diffusers_layout_loads(benchmark, comfy, tiny):
+def test_a_unet_in_the_diffusers_layout_loads(benchmark, tiny):
     import comfy.sample
     import comfy.utils
+    import folder_paths
     import nodes
 
     random_unet = benchmark("random_unet")
     original = random_unet.random_unet("sd15", torch.float16)
-    folder = comfy.base / "models" / "diffusion_models"
+    folder = Path(folder_paths.get_folder_paths("diffusion_models")[-1])
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "TokenCompose_SD14_A.safetensors"
     theirs = comfy.utils.unet_to_diffusers(original.model.model_config.unet_config)
