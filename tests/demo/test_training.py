@@ -13,6 +13,7 @@ def test_the_stages_lead_to_a_file_that_loads(part, tmp_path, monkeypatch, dtype
     monkeypatch.setattr(latents, "EXCHANGED_SCENES", 4)
     monkeypatch.setattr(text, "SCENES", 8)
     monkeypatch.setattr(part("demo.train_unet"), "TEXT_FROM", 0.0)
+    monkeypatch.setattr(part("demo.train_unet"), "BATCH", 4)
     with torch.inference_mode(False), torch.enable_grad():
         for stage in ("train_vae", "train_latents", "train_text", "train_unet", "export"):
             # The text encoder's rate rises from 0, so that it takes some steps of the UNet to move it.
