@@ -33,10 +33,6 @@ class Curves:
     def __len__(self) -> int:
         return max(map(len, self.losses.values()), default=0)
 
-    def recent(self, name: str, steps: int = 50) -> float:
-        """The mean of a loss over the last steps."""
-        return fmean(self.losses[name][-steps:])
-
 
 def picture(curves: Curves, previews: Sequence[Image.Image] = (), captions: Sequence[str] = ()) -> Image.Image:
     """A panel for each loss, and below them the preview pictures with their captions."""
