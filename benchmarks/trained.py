@@ -1,6 +1,6 @@
 """What LoRAs that train_loras.py has trained do to plain sampling: things left out, bound, and how pictures change.
 
-    .dev/venv/bin/python benchmarks/trained.py [--cases CASE ...] [--images 480]
+    .dev/venv/bin/python benchmarks/trained.py [--cases CASE ...] [--sets two_counter ...] [--images 480]
 
 All LoRAs and the untrained model draw the same prompts from the same noise; differences are paired. MGk is the share of
 prompts of four things with at least k of them drawn, after TokenCompose's MULTIGEN. The distance is Frechet's, between
@@ -23,7 +23,7 @@ from report import number, table, with_error, write_report
 from train_loras import CASES, file_of
 from workflow import Workflow
 
-SETS = ("two_counter", "three", "four", "two_marked")
+SETS = ("two_counter", "four")
 PLAIN = "plain"
 
 
@@ -84,13 +84,13 @@ def measures(prompt_set: str) -> dict[str, Callable[[Row], float]]:
     return of_set
 
 
-def records_of(rows: Sequence[Row], names: Sequence[str], images: range) -> list[dict]:
+def records_of(rows: Sequence[Row], sets: Sequence[str], names: Sequence[str], images: range) -> list[dict]:
     """For each set, workflow and measure its mean, and its paired differences to the untrained model and to the LoRA of
     the noise loss alone."""
     mean_and_error = host.part("evaluation.score").mean_and_error
     kept = {(row.prompt_set, row.workflow, row.image): row for row in rows}
     records = []
-    for prompt_set in SETS:
+    for prompt_set in sets:
         for name in names:
             mine = [kept[prompt_set, name, image] for image in images]
             for title, measure in measures(prompt_set).items():
@@ -107,11 +107,11 @@ def records_of(rows: Sequence[Row], names: Sequence[str], images: range) -> list
     return records
 
 
-def distances(rows: Sequence[Row], names: Sequence[str], images: range) -> list[dict]:
+def distances(rows: Sequence[Row], sets: Sequence[str], names: Sequence[str], images: range) -> list[dict]:
     """For each set and workflow, and for other rendered scenes, the distance to rendered scenes."""
     kept = {(row.prompt_set, row.workflow, row.image): row for row in rows}
     records = []
-    for prompt_set in SETS:
+    for prompt_set in sets:
         prompts = [kept[prompt_set, PLAIN, image].prompt for image in images]
         real = scenes_of(prompts, seed=0)
         samples = {name: np.array([kept[prompt_set, name, image].pooled for image in images]) for name in names}
@@ -120,10 +120,10 @@ def distances(rows: Sequence[Row], names: Sequence[str], images: range) -> list[
     return records
 
 
-def lines_of(records: Sequence[dict], far: Sequence[dict], names: Sequence[str]) -> list[str]:
+def lines_of(records: Sequence[dict], far: Sequence[dict], sets: Sequence[str], names: Sequence[str]) -> list[str]:
     """A table for each set."""
     lines = []
-    for prompt_set in SETS:
+    for prompt_set in sets:
         titles = list(measures(prompt_set))
         body = []
         for name in names:
@@ -144,6 +144,8 @@ def lines_of(records: Sequence[dict], far: Sequence[dict], names: Sequence[str])
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="LoRAs to compare")
+    sets = host.part("evaluation.prompts").PROMPT_SETS
+    parser.add_argument("--sets", nargs="+", choices=sets, default=list(SETS), help="prompt sets")
     judging.add_arguments(parser, images=480)
     parser.add_argument(
         "--tables", type=Path, default=host.RESULTS / "trained", help="where the tables go, without .md"
@@ -152,10 +154,11 @@ def main() -> None:
     # Named with the file, so that images of an earlier training under the same name are not taken for this one's.
     names = {f"{case} ({host.file_digest(file_of(case))[:6]})": file_of(case) for case in arguments.cases}
     workflows = {PLAIN: lambda workflow: workflow} | {name: with_lora(path) for name, path in names.items()}
-    rows, rate = judging.judged_images(arguments, dict.fromkeys(SETS, workflows))
+    rows, rate = judging.judged_images(arguments, dict.fromkeys(arguments.sets, workflows))
     host.start_comfyui("--cpu")
     images = range(arguments.first, arguments.images)
-    records, far = records_of(rows, list(workflows), images), distances(rows, list(workflows), images)
+    asked = rows, arguments.sets, list(workflows), images
+    records, far = records_of(*asked), distances(*asked)
     head = [
         "LoRAs trained with attention supervision on the bundled demo model, by benchmarks/train_loras.py, and plain "
         "sampling with each. These are no figures of Stable Diffusion. Prompts and noise are the same for all; ± is "
@@ -163,9 +166,8 @@ def main() -> None:
         judging.conditions(arguments, rate),
     ]
     body = [line for sentence in head for line in (sentence, "")]
-    text = (
-        "\n".join(["# Trained with attention supervision", "", *body, *lines_of(records, far, list(workflows))]) + "\n"
-    )
+    tables = lines_of(records, far, arguments.sets, list(workflows))
+    text = "\n".join(["# Trained with attention supervision", "", *body, *tables]) + "\n"
     write_report(text, [*records, *far], head, arguments.tables)
     print(text)
 

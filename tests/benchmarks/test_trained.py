@@ -26,18 +26,16 @@ def test_multigen_counts_things_that_are_there(trained, benchmark):
     assert "MG2" not in trained.measures("three") and "marks right" in trained.measures("two_marked")
 
 
-def test_differences_are_paired(trained, benchmark, monkeypatch):
+def test_differences_are_paired(trained, benchmark):
     row = benchmark("binding_table").Row
     shares = {"plain": [0.0, 0.5, 1.0], "noise": [0.5, 0.5, 1.0], "all": [1.0, 1.0, 1.0]}
-    monkeypatch.setattr(trained, "SETS", ("three",))
     rows = [
         row("three", name, image, "a prompt", "a", "ok", each, each, each, 0.0)
         for name, of_images in shares.items()
         for image, each in enumerate(of_images)
     ]
-    records = {
-        (record["workflow"], record["measure"]): record for record in trained.records_of(rows, list(shares), range(3))
-    }
+    told = trained.records_of(rows, ["three"], list(shares), range(3))
+    records = {(record["workflow"], record["measure"]): record for record in told}
     of_all = records["all", "present"]
     assert of_all["n"] == 3 and of_all["mean"] == 1.0
     assert of_all["minus plain"] == pytest.approx(0.5) and of_all["minus noise"] == pytest.approx(1 / 3)
