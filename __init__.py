@@ -1,7 +1,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .nodes.composed import SBComposeNoise
-from .nodes.demo import SBLoadDemoModel
+from .nodes.demo import SBLoadDemoLoRA, SBLoadDemoModel
 from .nodes.evaluation.scoring import SBScoreBinding
 from .nodes.guidance.guidance import SBAttentionGuidance
 from .nodes.maps.files import SBLoadAttention, SBSaveAttention
@@ -69,6 +69,7 @@ class SemanticBinding(ComfyExtension):
             SBLoadCaptioner,
             SBTrainCoMat,
             SBLoadDemoModel,
+            SBLoadDemoLoRA,
             SBScoreBinding,
         ]
 

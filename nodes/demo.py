@@ -1,6 +1,11 @@
-"""The bundled demo model."""
+"""The bundled demo model, and LoRAs that were trained for it."""
+
+from pathlib import Path
 
 from comfy_api.latest import io
+
+LORAS = Path(__file__).parents[1] / "demo" / "loras"
+TRAINED = {"TokenCompose": "tokencompose.safetensors", "CoMat": "comat.safetensors"}
 
 
 class SBLoadDemoModel(io.ComfyNode):
@@ -35,3 +40,41 @@ class SBLoadDemoModel(io.ComfyNode):
 
         clip = load_clip(embedding_directory=folder_paths.get_folder_paths("embeddings"))
         return io.NodeOutput(load_model(), clip, load_vae())
+
+
+class SBLoadDemoLoRA(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SBLoadDemoLoRA",
+            display_name="Load Demo LoRA",
+            category="semantic binding/loaders",
+            description=(
+                "Loads a LoRA for the demo model that comes with this node pack: one that Train TokenCompose made, one "
+                "that Train CoMat made. It shows what such a training does, without training. For other models train "
+                "your own."
+            ),
+            search_aliases=["demo", "example lora", "sample lora", "tokencompose", "comat", "trained lora"],
+            inputs=[
+                io.Combo.Input(
+                    "trained_with",
+                    options=list(TRAINED),
+                    default=next(iter(TRAINED)),
+                    tooltip=(
+                        "TokenCompose: on rendered scenes with true captions and masks. CoMat: on captions alone, with "
+                        "the demo world's captioner and masks, and a discriminator."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.LoraModel.Output(
+                    display_name="lora", tooltip="Connect it to core's Load LoRA Model, with the demo model."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, trained_with) -> io.NodeOutput:
+        import comfy.utils
+
+        return io.NodeOutput(comfy.utils.load_torch_file(str(LORAS / TRAINED[trained_with]), safe_load=True))
