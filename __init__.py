@@ -2,6 +2,8 @@ from comfy_api.latest import ComfyExtension, io
 
 from .nodes.composed import SBComposeNoise
 from .nodes.demo import SBLoadDemoModel
+from .nodes.evaluation.judge import SBJudgeBinding
+from .nodes.evaluation.load_judge import SBLoadJudge
 from .nodes.evaluation.scoring import SBScoreBinding
 from .nodes.guidance.guidance import SBAttentionGuidance
 from .nodes.maps.files import SBLoadAttention, SBSaveAttention
@@ -70,6 +72,8 @@ class SemanticBinding(ComfyExtension):
             SBTrainCoMat,
             SBLoadDemoModel,
             SBScoreBinding,
+            SBLoadJudge,
+            SBJudgeBinding,
         ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management
+import numpy as np
 import torch
 from comfy.model_patcher import ModelPatcher
 
@@ -78,3 +79,8 @@ def read(folder: Path, noun: str, processor_class: str, model_class: str, in_flo
         offload_device=comfy.model_management.unet_offload_device(),
     )
     return Pretrained(patcher, processor, tuple(sorted(told["missing_keys"])))
+
+
+def as_bytes(picture: torch.Tensor) -> np.ndarray:
+    """A picture ``(H, W, 3)`` in 0..1 as processors of transformers take it."""
+    return (picture.cpu() * 255).round().clamp(0, 255).to(torch.uint8).numpy()

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "attention/subjects": "attention/engine attention/modulation parsing",
     "segmentation": "attention/engine attention/maps parsing pretrained",
     "subjects": "parsing",
-    "evaluation": "parsing world",
+    "evaluation": "parsing pretrained world",
     "training": ("attention/engine attention/maps attention/guidance parsing pretrained segmentation evaluation world"),
     "demo": "evaluation subjects world",
     "nodes/shared": "attention/engine parsing",
@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "nodes/composed": "nodes/shared attention/engine attention/composed parsing",
     "nodes/subjects": "nodes/shared attention/engine attention/subjects subjects",
     "nodes/segmentation": "nodes/shared segmentation parsing",
-    "nodes/evaluation": "nodes/shared evaluation",
+    "nodes/evaluation": "nodes/shared nodes/parsing evaluation parsing pretrained",
     "nodes/training": "nodes/shared training parsing pretrained",
     "nodes/demo": "demo",
 }
@@ -63,7 +63,7 @@ KNOWING_COMFYUI = {
         "comat/options",
     },
     "parsing": set(),
-    "evaluation": set(),
+    "evaluation": {"judges/text_encoder", "judges/vision_language"},
     "world": set(),
 }
 """The files of these folders that may import ComfyUI."""
