@@ -11,7 +11,7 @@ from pathlib import Path
 import folder_paths
 
 CONFIG = "config.json"
-PATTERNS = ["*.json", "*.txt", "*.jinja", "*.safetensors"]
+PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
 """The files of a repository that are needed; others hold the same weights in another form."""
 
 

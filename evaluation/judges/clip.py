@@ -19,14 +19,17 @@ class CaptionJudge(Pretrained):
     measures: ClassVar[str] = COSINE
 
     def answer(self, picture: torch.Tensor, questions: Sequence[Question]) -> list[float]:
-        """The cosines of a picture ``(H, W, 3)`` in 0..1 with the captions of the questions, as the processor cuts
-        them: CLIP reads 77 tokens."""
+        """The cosines of a picture ``(H, W, 3)`` in 0..1 with the captions of the questions, cut to what it reads: 77
+        tokens for CLIP. SigLIP was trained on captions in lower case, padded to the length it reads."""
         self.to_device()
+        config, captions = self.module.config, [question.caption for question in questions]
+        padded = config.model_type == "siglip"
         inputs = self.processor(
             images=as_bytes(picture),
-            text=[question.caption for question in questions],
-            padding="max_length" if self.module.config.model_type == "siglip" else True,
+            text=[caption.lower() for caption in captions] if padded else captions,
+            padding="max_length" if padded else "longest",
             truncation=True,
+            max_length=config.text_config.max_position_embeddings,
             return_tensors="pt",
         )
         with torch.no_grad():

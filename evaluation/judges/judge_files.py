@@ -21,7 +21,7 @@ REPOSITORIES = {
     "Salesforce/blip-vqa-base": "1.5 GB",
     "Qwen/Qwen2.5-VL-3B-Instruct": "7.5 GB",
     "openai/clip-vit-large-patch14": "1.7 GB",
-    "google/siglip-base-patch16-224": "0.8 GB",
+    "google/siglip2-base-patch16-224": "1.5 GB",
 }
 WITHOUT_FILES = (shapes.NAME, text_encoder.NAME)
 

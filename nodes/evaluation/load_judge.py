@@ -38,7 +38,7 @@ class SBLoadJudge(io.ComfyNode):
                     advanced=True,
                     tooltip=(
                         "Let a repository of the Hugging Face hub be downloaded to the cache if it is not there yet "
-                        "(0.8 to 7.5 GB). Off: nothing goes over the network."
+                        "(1.5 to 7.5 GB). Off: nothing goes over the network."
                     ),
                 ),
                 io.Clip.Input(
