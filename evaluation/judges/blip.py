@@ -34,23 +34,20 @@ class BlipJudge(Pretrained):
             ValueError: a question is too long, or the tokenizer has no yes or no.
         """
         self.to_device()
-        ids, given = self._read([question.text.lower() for question in questions])
-        with torch.no_grad():
-            seen = self.module.vision_model(self._pixels(picture), interpolate_pos_encoding=self.as_published)[0]
-            seen = seen.expand(len(ids), -1, -1)
-            states = self.module.text_encoder(
-                ids,
-                attention_mask=given,
-                encoder_hidden_states=seen,
-                encoder_attention_mask=torch.ones(seen.shape[:2], device=seen.device, dtype=torch.long),
-            )[0]
-            start = torch.full((len(ids), 1), self.module.config.text_config.bos_token_id, device=self.device)
-            logits = self.module.text_decoder(start, encoder_hidden_states=states, encoder_attention_mask=given).logits[
-                :, 0
-            ]
         tokenizer = self.processor.tokenizer
         yes, no = answer_tokens(lambda text: tokenizer.encode(text, add_special_tokens=False), tokenizer.unk_token_id)
-        return share_of_yes(logits, yes, no).tolist()
+        with torch.no_grad():
+            seen = self.module.vision_model(self._pixels(picture), interpolate_pos_encoding=self.as_published)[0]
+            return [share_of_yes(self._first_logits(seen, question.text), yes, no).item() for question in questions]
+
+    def _first_logits(self, seen: torch.Tensor, question: str) -> torch.Tensor:
+        """``(V,)``: of the first token of the answer, of an encoded picture ``(1, T, C)``.
+
+        Each question is asked by itself: in a batch, the decoder of transformers sees the padding of shorter ones.
+        """
+        states = self.module.text_encoder(self._read(question.lower()), encoder_hidden_states=seen)[0]
+        start = torch.full((1, 1), self.module.config.text_config.bos_token_id, device=self.device)
+        return self.module.text_decoder(start, encoder_hidden_states=states).logits[0, 0]
 
     def _pixels(self, picture: torch.Tensor) -> torch.Tensor:
         """``(1, 3, h, w)``: one that is no square is squeezed into one."""
@@ -60,22 +57,19 @@ class BlipJudge(Pretrained):
         )
         return images["pixel_values"].to(self.device, next(self.module.parameters()).dtype)
 
-    def _read(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The questions' tokens ``(N, T)``, and where there is no padding.
+    def _read(self, text: str) -> torch.Tensor:
+        """A question's tokens ``(1, T)``.
 
         The first is [ENC], as in the published code and in BLIP's training; transformers leaves [CLS] there.
         """
         sizes = self.module.config.text_config
-        longest = min(PUBLISHED_TOKENS, sizes.max_position_embeddings) if self.as_published else None
-        read = self.processor.tokenizer(
-            list(texts), padding="longest", truncation=self.as_published, max_length=longest, return_tensors="pt"
-        )
-        ids, given = read["input_ids"], read["attention_mask"]
-        if ids.shape[1] > sizes.max_position_embeddings:
+        limit = sizes.max_position_embeddings
+        longest = {"truncation": True, "max_length": min(PUBLISHED_TOKENS, limit)} if self.as_published else {}
+        ids = self.processor.tokenizer(text, return_tensors="pt", **longest)["input_ids"]
+        if ids.shape[1] > limit:
             raise ValueError(
-                f"The judge reads {sizes.max_position_embeddings} tokens and the longest question has {ids.shape[1]}: "
-                f"{max(texts, key=len)[:80]} ... Shorten it."
+                f"The judge reads {limit} tokens and this question has {ids.shape[1]}: {text[:80]} ... Shorten it."
             )
         if sizes.vocab_size == sizes.bos_token_id + 2:
             ids[:, 0] = sizes.bos_token_id + 1
-        return ids.to(self.device), given.to(self.device)
+        return ids.to(self.device)

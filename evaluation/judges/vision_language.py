@@ -38,6 +38,7 @@ class VisionLanguageJudge(Pretrained):
         for question in questions:
             comfy.model_management.throw_exception_if_processing_interrupted()
             inputs = self.processor(images=image, text=self.prompt(question.text), return_tensors="pt")
+            inputs.pop("labels", None)
             with torch.no_grad():
                 logits = self.module(**inputs.to(self.device, dtype)).logits[0, -1]
             found.append(share_of_yes(logits, yes, no).item())

@@ -54,6 +54,7 @@ def write_qwen(folder: Path, chat_template: str | None = CHAT) -> None:
     tokenizer = Qwen2Tokenizer.from_pretrained(
         headless.comfyui_folder() / "comfy" / "text_encoders" / "qwen25_tokenizer"
     )
+    tokenizer.chat_template = None
     special = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")}
     special |= {
         f"vision_{side}_token_id": tokenizer.convert_tokens_to_ids(f"<|vision_{side}|>") for side in ("start", "end")
