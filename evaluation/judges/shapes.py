@@ -46,14 +46,15 @@ def holds(question: str, found: Sequence[Detected]) -> bool:
     """Whether a question is to be answered yes of the things found.
 
     Raises:
-        ValueError: it has other words than those of the shapes world, or not one shape.
+        ValueError: it has other words than those of the shapes world, several shapes, or none of them all.
     """
     words = [singular(word) for word in re.findall(r"[\w-]+", question.lower()) if word not in FILLING]
     numbers = [NUMBERS[word] for word in words if word in NUMBERS]
     shapes, colours, marks = ([word for word in words if word in known] for known in (SHAPES, COLOURS, MARKS))
     unknown = [word for word in words if word not in (*NUMBERS, *SHAPES, *COLOURS, *MARKS)]
-    if unknown or len(shapes) != 1:
-        problem = f"it does not know: {', '.join(unknown)}" if unknown else f"it names {len(shapes)} shapes, not one"
+    if unknown or len(shapes) > 1 or not (*shapes, *colours, *marks):
+        named = "several shapes" if shapes else "neither shape, colour nor mark"
+        problem = f"it does not know: {', '.join(unknown)}" if unknown else f"the question names {named}"
         raise ValueError(
             f'The judge "{NAME}" cannot answer "{question}": {problem}. It knows the shapes {", ".join(SHAPES)}, the '
             f"colours {', '.join(COLOURS)} and the marks {', '.join(MARKS)}."
@@ -61,7 +62,7 @@ def holds(question: str, found: Sequence[Detected]) -> bool:
     fitting = [
         thing
         for thing in found
-        if thing.shape == shapes[0]
+        if all(thing.shape == shape for shape in shapes)
         and all(thing.colour == colour for colour in colours)
         and all(thing.mark == mark for mark in marks)
     ]

@@ -76,8 +76,7 @@ def check(clip: Any) -> None:
     network = _network(clip)
     if not hasattr(network, "sample_token") or not hasattr(network, "preprocess_embed"):
         raise _no_judge(clip, "it reads no pictures or writes no text")
-    sizes = network.model.config
-    if not sizes.final_norm:
+    if not network.model.config.final_norm:
         raise _no_judge(clip, "ComfyUI loads it without its last layers")
     if type(network).__name__ == "Qwen25_7BVLI":
         raise _no_judge(
