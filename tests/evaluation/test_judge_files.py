@@ -7,19 +7,7 @@ import pytest
 
 import tiny_judges
 
-
-@pytest.fixture(autouse=True)
-def offline(asked_hosts):
-    return asked_hosts
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """An empty cache of the hub."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("asked_hosts")
 
 
 @pytest.fixture
@@ -126,14 +114,14 @@ def test_a_repository_is_taken_from_the_hub_s_cache(load, hub, judge_files):
     assert load(name).values["judge"].name == name
 
 
-def test_repositories_are_downloaded_only_if_asked_for(load, run_graph, hub, offline):
+def test_repositories_are_downloaded_only_if_asked_for(load, run_graph, hub, asked_hosts):
     with pytest.raises(run_graph.Failed, match=r"not in the Hugging Face cache .* Switch download on .*\(1.5 GB\)"):
         load("Salesforce/blip-vqa-base")
-    assert not offline
+    assert not asked_hosts
     with pytest.raises(run_graph.Failed, match="blip-vqa-base could not be downloaded; put its files into a folder"):
         load("Salesforce/blip-vqa-base", download=True)
-    assert set(offline) == {"huggingface.co"}
-    offline.clear()
+    assert set(asked_hosts) == {"huggingface.co"}
+    asked_hosts.clear()
 
 
 def test_a_judge_is_loaded_once_and_again_when_its_files_have_changed(load, judges_folder):
