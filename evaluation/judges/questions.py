@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from ...parsing.binding import Binding, Entity, Phrase, SubObject
 from ...parsing.lexicon import NUMBERS
+from ...parsing.picture_tags import SUBJECT_WORD
 
 EXISTENCE, COUNT, ATTRIBUTE, PART, LEAK = "existence", "count", "attribute", "part", "leak"
 CHUNK, PROMPT, OWN = "chunk", "prompt", "own"
@@ -57,12 +58,19 @@ def made_from(binding: Binding) -> tuple[Question, ...]:
     made = []
     for entity in binding.entities:
         shared = nouns[entity.noun.text.lower()] > 1
-        named = replace(entity, attributes=entity.attributes if shared else (), sub_objects=())
+        attributes = entity.attributes if shared else ()
+        named = replace(entity, noun=_spoken(entity.noun), attributes=attributes, sub_objects=())
         made += _about(entity, named, not shared)
         for other in binding.entities:
             if other.noun.text.lower() != entity.noun.text.lower():
                 made += _leaks(entity, named, other)
     return tuple(dict.fromkeys(made))
+
+
+def _spoken(noun: Phrase) -> Phrase:
+    """A noun as it stands in a sentence: "1girl" as "girl"."""
+    is_tag = SUBJECT_WORD.fullmatch(noun.text)
+    return replace(noun, text=noun.text.lstrip("0123456789+")) if is_tag else noun
 
 
 def _about(entity: Entity, named: Entity, with_attributes: bool) -> Iterator[Question]:

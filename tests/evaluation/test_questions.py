@@ -60,6 +60,8 @@ def bound(part, tiny):
             "a red dog and a blue dog with a hat",
             ["dog: is there a red dog?", "dog 2: is there a blue dog?", "dog 2: does the blue dog have a hat?"],
         ),
+        ("2girls, red hair", ["2girls: are there any girls?", "2girls: are there exactly two girls?",
+                              "2girls: do the girls have red hair?"]),
         ("a red car and a red house", ["car: is there a car?", "car: is the car red?", "house: is there a house?",
                                        "house: is the house red?"]),
     ],
