@@ -2,6 +2,8 @@ from comfy_api.latest import ComfyExtension, io
 
 from .nodes.composed import SBComposeNoise
 from .nodes.demo import SBLoadDemoLoRA, SBLoadDemoModel
+from .nodes.evaluation.judge import SBJudgeBinding
+from .nodes.evaluation.load_judge import SBLoadJudge
 from .nodes.evaluation.scoring import SBScoreBinding
 from .nodes.guidance.guidance import SBAttentionGuidance
 from .nodes.maps.files import SBLoadAttention, SBSaveAttention
@@ -71,6 +73,8 @@ class SemanticBinding(ComfyExtension):
             SBLoadDemoModel,
             SBLoadDemoLoRA,
             SBScoreBinding,
+            SBLoadJudge,
+            SBJudgeBinding,
         ]
 
 

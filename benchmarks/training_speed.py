@@ -56,7 +56,7 @@ def random_captioner() -> Any:
     from comfy.model_patcher import ModelPatcher
     from transformers import AutoTokenizer, BlipConfig, BlipForConditionalGeneration
 
-    captioner, held = host.part("training.comat.captioner"), host.part("segmentation.detector_files").Held
+    captioner, held = host.part("training.comat.captioner"), host.part("pretrained.loading").Held
     with tempfile.TemporaryDirectory() as folder:
         host.helper("tiny_captioner").write_captioner(Path(folder))
         tokenizer = AutoTokenizer.from_pretrained(folder)

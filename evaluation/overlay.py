@@ -99,6 +99,30 @@ def _label(draw: ImageDraw.ImageDraw, text: str, colour, box: tuple[float, ...],
     draw.text((x + pad - left, y + pad - top), text, fill=TEXT, font=font)
 
 
+def enlarge(image: np.ndarray) -> tuple[int, Image.Image]:
+    """An image (H, W, 3) of 0..1 enlarged by a whole factor to at least 512 pixels, and the factor."""
+    height, width = image.shape[:2]
+    scale = max(-(-MIN_SIDE // min(height, width)), 1)
+    pixels = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return scale, Image.fromarray(pixels).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+
+
+def font_for(picture: Image.Image) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=min(picture.size) // FONT_SHARE)
+
+
+def with_lines(picture: Image.Image, lines: Sequence[tuple[str, tuple[int, int, int]]]) -> np.ndarray:
+    """A picture with lines of text in their colours on a panel below, (H', W', 3) float32 of 0..1."""
+    font, (width, height) = font_for(picture), picture.size
+    line_height = font.size * 3 // 2
+    panel = Image.new("RGB", (width, height + line_height * len(lines) + font.size), PANEL)
+    panel.paste(picture)
+    draw = ImageDraw.Draw(panel)
+    for row, (line, colour) in enumerate(lines):
+        draw.text((font.size, height + font.size // 2 + row * line_height), line, fill=colour, font=font)
+    return np.asarray(panel, np.float32) / 255.0
+
+
 def draw_score(image: np.ndarray, score: ImageScore, found: Sequence[Detected]) -> np.ndarray:
     """The image (H, W, 3) of 0..1, enlarged by a whole factor to at least 512 pixels, with outlines and labels.
 
@@ -106,12 +130,10 @@ def draw_score(image: np.ndarray, score: ImageScore, found: Sequence[Detected]) 
     (H', W', 3) float32 of 0..1, of a size that depends only on the image's and on the number of wanted things, so that
     the pictures of a batch stack.
     """
-    height, width = image.shape[:2]
-    scale = max(-(-MIN_SIDE // min(height, width)), 1)
-    size = (width * scale, height * scale)
-    pixels = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
-    picture = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)).copy()
-    font = ImageFont.load_default(size=min(size) // FONT_SHARE)
+    scale, enlarged = enlarge(image)
+    size = enlarged.size
+    picture = np.asarray(enlarged).copy()
+    font = font_for(enlarged)
     taken = {outcome.found: outcome for outcome in score.outcomes if outcome.found is not None}
     colours = [
         LEFT_OVER if index not in taken else RIGHT if taken[index].verdict == "ok" else WRONG
@@ -125,11 +147,4 @@ def draw_score(image: np.ndarray, score: ImageScore, found: Sequence[Detected]) 
         verdict = taken[index].verdict if index in taken else NOT_ASKED_FOR
         box = tuple(side * scale for side in thing.box)
         _label(draw, f"{describe_found(thing)}: {verdict}", colour, box, size, font)
-    caption = [score.verdict, *outcome_lines(score, found)]
-    line_height = font.size * 3 // 2
-    panel = Image.new("RGB", (size[0], size[1] + line_height * len(caption) + font.size), PANEL)
-    panel.paste(canvas)
-    draw = ImageDraw.Draw(panel)
-    for row, line in enumerate(caption):
-        draw.text((font.size, size[1] + font.size // 2 + row * line_height), line, fill=TEXT, font=font)
-    return np.asarray(panel, np.float32) / 255.0
+    return with_lines(canvas, [(line, TEXT) for line in (score.verdict, *outcome_lines(score, found))])

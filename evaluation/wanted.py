@@ -27,10 +27,11 @@ class Wanted:
 def _words(phrases: Iterable[Phrase], filling: frozenset[str]) -> list[str]:
     """The words of phrases that ask for something, shapes and marks in the singular."""
     words = [word for phrase in phrases for word in phrase.text.lower().replace(",", " ").split()]
-    return [_singular(word) for word in words if word not in filling]
+    return [singular(word) for word in words if word not in filling]
 
 
-def _singular(word: str) -> str:
+def singular(word: str) -> str:
+    """A shape or mark in the singular; any other word as it is."""
     forms = (word, word.removesuffix("s"), word.removesuffix("es"))
     return next((form for form in forms if form in (*SHAPES, *MARKS)), word)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from ..parsing.binding import Entity
+from ..pretrained.loading import as_bytes
 from .boxes import Labelled, dealt
 from .detector_files import Detector
 
@@ -95,7 +96,7 @@ def found_in(
     token, and that of the noun's own tokens has to be above ``text_threshold``.
     """
     size = tuple(picture.shape[:2])
-    pixels = (picture.cpu() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    pixels = as_bytes(picture)
     phrases = [query.phrase for query in queries]
     if detector.grounding:
         text = " ".join(f"{phrase}{SEPARATOR}" for phrase in phrases)

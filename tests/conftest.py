@@ -7,11 +7,13 @@ import functools
 import importlib
 import logging
 import signal
+import socket
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -147,6 +149,29 @@ def benchmark(monkeypatch) -> Callable[[str], ModuleType]:
     """``benchmark("speed")``: a module of the benchmarks folder, found as its own scripts find it."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module
+
+
+@pytest.fixture
+def asked_hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The hosts that were looked up; none is found, and any fails the test unless it clears the list."""
+    hosts = []
+
+    def refuse(host, *_, **__):
+        hosts.append(host)
+        raise OSError("there is no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield hosts
+    assert not hosts
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache of the Hugging Face hub."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

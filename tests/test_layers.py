@@ -12,6 +12,7 @@ from clone import ROOT
 MAY_IMPORT = {
     "parsing": "",
     "world": "",
+    "pretrained": "",
     "attention/engine": "parsing",
     "attention/maps": "attention/engine parsing",
     "attention/modulation": "attention/engine parsing",
@@ -20,10 +21,10 @@ MAY_IMPORT = {
     "attention/structured": "attention/engine parsing",
     "attention/composed": "attention/engine",
     "attention/subjects": "attention/engine attention/modulation parsing",
-    "segmentation": "attention/engine attention/maps parsing",
+    "segmentation": "attention/engine attention/maps parsing pretrained",
     "subjects": "parsing",
-    "evaluation": "parsing world",
-    "training": "attention/engine attention/maps attention/guidance parsing segmentation evaluation world",
+    "evaluation": "parsing pretrained world",
+    "training": ("attention/engine attention/maps attention/guidance parsing pretrained segmentation evaluation world"),
     "demo": "evaluation subjects world",
     "nodes/shared": "attention/engine parsing",
     "nodes/parsing": "nodes/shared attention/engine parsing",
@@ -35,11 +36,12 @@ MAY_IMPORT = {
     "nodes/composed": "nodes/shared attention/engine attention/composed parsing",
     "nodes/subjects": "nodes/shared attention/engine attention/subjects subjects",
     "nodes/segmentation": "nodes/shared segmentation parsing",
-    "nodes/evaluation": "nodes/shared evaluation",
-    "nodes/training": "nodes/shared training parsing",
+    "nodes/evaluation": "nodes/shared nodes/parsing evaluation parsing pretrained",
+    "nodes/training": "nodes/shared training parsing pretrained",
     "nodes/demo": "demo",
 }
 KNOWING_COMFYUI = {
+    "pretrained": {"folders", "loading"},
     "attention": {
         "engine/sampling",
         "engine/patching",
@@ -48,7 +50,7 @@ KNOWING_COMFYUI = {
         "engine/layers",
         "maps/files",
     },
-    "segmentation": {"detector_files", "sam", "sam_files"},
+    "segmentation": {"sam", "sam_files"},
     "subjects": {"checkpoint", "adapter", "image_encoder", "unet"},
     "training": {
         "files",
@@ -56,13 +58,12 @@ KNOWING_COMFYUI = {
         "prepare",
         "preview",
         "run",
-        "comat/captioner_files",
         "comat/decoding",
         "comat/finding",
         "comat/options",
     },
     "parsing": set(),
-    "evaluation": set(),
+    "evaluation": {"judges/text_encoder", "judges/vision_language"},
     "world": set(),
 }
 """The files of these folders that may import ComfyUI."""

@@ -1,1 +1,1 @@
-"""Nodes of `evaluation`: the score of a picture of the demo model."""
+"""Nodes of `evaluation`: the score of a picture of the demo model, and judges of any picture."""

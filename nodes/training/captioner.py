@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ...pretrained.folders import changed
 from ...training.comat import captioner_files
 from ..shared import wires
 
@@ -62,7 +63,7 @@ class SBLoadCaptioner(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, captioner, download) -> int | None:
         folder = captioner_files.folder_of(captioner)
-        return folder and captioner_files.changed(folder)
+        return folder and changed(folder)
 
     @classmethod
     def execute(cls, captioner, download) -> io.NodeOutput:

@@ -1,13 +1,14 @@
 """Detection by words: the detectors of transformers, small and random, in the folders they are looked for in."""
 
 import json
-import socket
 from functools import partial
 
 import pytest
 import torch
 
 import tiny_detectors
+
+pytestmark = pytest.mark.usefixtures("asked_hosts")
 
 SIZE = (48, 80)
 INPUTS = {
@@ -33,29 +34,6 @@ def folder(comfy):
     (folder / "original").mkdir()
     (folder / "original" / "groundingdino_swint_ogc.pth").touch()
     return folder
-
-
-@pytest.fixture(autouse=True)
-def asked(monkeypatch):
-    """The hosts that were looked up; none is found, and any fails the test unless it clears the list."""
-    hosts = []
-
-    def refuse(host, *_, **__):
-        hosts.append(host)
-        raise OSError("there is no network in this test")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    yield hosts
-    assert not hosts
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """An empty cache of the hub."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture
@@ -336,17 +314,17 @@ def test_a_repository_is_taken_from_the_hub_s_cache(detect, bind, hub, files):
     assert run.values["bboxes"] == detect(bind("cat"), model="owl").values["bboxes"]
 
 
-def test_repositories_are_downloaded_only_if_asked_for(detect, bind, run_graph, hub, files, asked):
+def test_repositories_are_downloaded_only_if_asked_for(detect, bind, run_graph, hub, files, asked_hosts):
     name = files.REPOSITORIES[0]
     with pytest.raises(
         run_graph.Failed, match="not in the Hugging Face cache .* Switch download on .* in .*grounding-"
     ):
         detect(bind("cat"), model=name)
-    assert not asked
+    assert not asked_hosts
     with pytest.raises(run_graph.Failed, match="grounding-dino-tiny could not be downloaded; put its files into a fol"):
         detect(bind("cat"), model=name, download=True)
-    assert set(asked) == {"huggingface.co"}
-    asked.clear()
+    assert set(asked_hosts) == {"huggingface.co"}
+    asked_hosts.clear()
 
 
 def test_damaged_files_are_told(detect, bind, run_graph, folder):

@@ -1,12 +1,13 @@
 """The captioner: a small random BLIP in the folders it is looked for in, against transformers' own loss."""
 
 import json
-import socket
 
 import pytest
 import torch
 
 from tiny_captioner import SIZE, write_captioner
+
+pytestmark = pytest.mark.usefixtures("asked_hosts")
 
 PROMPTS = ["A Red cat", "two hats and the blue catfish"]
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -19,29 +20,6 @@ def folder(comfy):
     write_captioner(folder / "questions", "BlipForImageTextRetrieval")
     (folder / "empty").mkdir()
     return folder
-
-
-@pytest.fixture(autouse=True)
-def asked(monkeypatch):
-    """The hosts that were looked up; none is found, and any fails the test unless it clears the list."""
-    hosts = []
-
-    def refuse(host, *_, **__):
-        hosts.append(host)
-        raise OSError("there is no network in this test")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    yield hosts
-    assert not hosts
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """An empty cache of the hub."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture
@@ -229,14 +207,14 @@ def test_the_repository_is_taken_from_the_hub_s_cache(load, hub, files):
     assert load(files.REPOSITORY).values["captioner"].module.config.vision_config.image_size == SIZE
 
 
-def test_the_repository_is_downloaded_only_if_asked_for(load, run_graph, hub, files, asked):
+def test_the_repository_is_downloaded_only_if_asked_for(load, run_graph, hub, files, asked_hosts):
     with pytest.raises(run_graph.Failed, match="not in the Hugging Face cache .* Switch download on .* in .*captio"):
         load(files.REPOSITORY)
-    assert not asked
+    assert not asked_hosts
     with pytest.raises(run_graph.Failed, match="captioning-large could not be downloaded; put its files into a folder"):
         load(files.REPOSITORY, download=True)
-    assert set(asked) == {"huggingface.co"}
-    asked.clear()
+    assert set(asked_hosts) == {"huggingface.co"}
+    asked_hosts.clear()
 
 
 def test_the_demo_world_s_captioner_is_that_of_the_pack(load, run_graph, files, monkeypatch, tmp_path):
