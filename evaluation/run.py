@@ -19,7 +19,8 @@ and VISOR, or multigen:CLASSES:COUNT and visor:CLASSES:COUNT, which make prompts
 
 Judges: "shapes" for pictures of the demo model; "detector:NAME" with a detector of Detect Entities, for MULTIGEN and
 VISOR (names with "owl" are asked for "a photo of a ..." at the threshold 0.1, as published); any other name is a judge
-of Load Judge.
+of Load Judge, asked by Judge Binding with the given --aggregate. T2I-CompBench's own score is --judge
+Salesforce/blip-vqa-capfilt-large --aggregate T2I-CompBench.
 
 This program needs ComfyUI's Python packages, but neither ComfyUI nor torch.
 """
@@ -34,6 +35,7 @@ import re
 import signal
 import sys
 import types
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -45,7 +47,8 @@ PACKAGE = "semantic_binding"
 RUN_SECONDS = 3600
 """A server that takes longer for one run is lost."""
 
-FAILURES_IN_A_ROW = 3
+FIRST_FAILURES = 3
+"""So many runs of a workflow fail, and none succeeds, before the benchmark stops: it is the workflow's fault."""
 
 
 def part(name: str) -> types.ModuleType:
@@ -105,6 +108,7 @@ def _arguments() -> argparse.Namespace:
     several("--image-node", "[NAME:]ID", "the Save Image or Preview Image of the picture to judge")
     parser.add_argument("--seeds", type=int, default=4, help="how many seeds for each prompt, from 0 on (4)")
     parser.add_argument("--judge", required=True, help='"shapes", "detector:NAME" or the name of a judge')
+    parser.add_argument("--aggregate", help="how a judge's answers become a score: Judge Binding's aggregate")
     parser.add_argument("--out", type=Path, default=Path("benchmark"), help="the output folder (benchmark)")
     return parser.parse_args()
 
@@ -163,7 +167,7 @@ class Benchmark:
         graphs, rows = part("evaluation.bench.graphs"), part("evaluation.bench.rows")
         if arguments.seeds < 1:
             raise ValueError("--seeds must be 1 or more.")
-        self.judge = part("evaluation.bench.judges").judge_named(arguments.judge)
+        self.judge = part("evaluation.bench.judges").judge_named(arguments.judge, arguments.aggregate)
         self.templates = load_templates(arguments)
         prompts = [
             prompt
@@ -214,7 +218,7 @@ class Benchmark:
         import aiohttp
 
         servers = part("evaluation.bench.servers")
-        failed = in_a_row = 0
+        failed: Counter[str] = Counter()
         events = servers.share(jobs, self.servers, self._draw, (OSError, aiohttp.ClientError))
         with closing(events):
             try:
@@ -222,18 +226,24 @@ class Benchmark:
                     if isinstance(event, servers.Lost):
                         print(f"The server {event.server.url} is lost: {event.error or type(event.error).__name__}.")
                     elif event.error is None:
-                        in_a_row = 0
                         self._keep(event.job, event.result)
                     else:
-                        failed, in_a_row = failed + 1, in_a_row + 1
-                        print(f"Failed: {event.job}: {event.error}", file=sys.stderr, flush=True)
-                        if in_a_row == FAILURES_IN_A_ROW or isinstance(event.error, part("demo.server").GraphRejected):
-                            raise ValueError(f"stopped at {event.job}: {event.error}")
+                        failed[event.job.digest] += 1
+                        told = f"{event.job}, on {event.server.url}: {event.error}"
+                        if self._is_hopeless(event.job, event.error, failed[event.job.digest]):
+                            raise ValueError(f"stopped at {told}")
+                        print(f"Failed: {told}", file=sys.stderr, flush=True)
             except servers.NoServerLeft as error:
                 raise ValueError(f"{error} The same command goes on where this stopped.") from error
             finally:
                 self._withdraw()
-        return failed
+        return failed.total()
+
+    def _is_hopeless(self, job: Job, error: Exception, failures: int) -> bool:
+        """Whether the other runs of a workflow will fail as this one did."""
+        if isinstance(error, part("demo.server").GraphRejected):
+            return True
+        return failures >= FIRST_FAILURES and all(key.digest != job.digest for key in self.rows)
 
     def _draw(self, server: Any, job: Job) -> Drawn:
         graph = job.template.filled(job.prompt.text, job.seed)

@@ -7,7 +7,7 @@ The rules, each of which a choice of the user replaces:
   that Bind Conditioning reads), else of the CLIP Text Encode that a sampler's ``positive`` is wired to;
 - the seed goes to ``seed`` and ``noise_seed`` of every sampler and Random Noise before the picture.
 
-Only the nodes that the picture is made of are kept: a server does not run the others.
+Only the nodes that the picture is made of are kept, and of these no Record Attention whose maps it does not need.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ PICTURE, BINDING = "benchmark picture", "benchmark binding"
 SAVING = ("SaveImage", "PreviewImage")
 BINDERS = ("SBBindPrompt", "SBBindConditioning")
 ENCODER = "CLIPTextEncode"
+RECORDER, MODEL = "SBRecordAttention", 0
 SEEDS = ("seed", "noise_seed")
 
 Graph = dict[str, dict[str, Any]]
@@ -111,7 +112,7 @@ def read_template(name: str, graph: Any, choices: Choices) -> Template:
         checked = _checked(graph)
         picture = _picture(checked, choices.image)
         before = _before(checked, picture.node)
-        kept = {node_id: each for node_id, each in checked.items() if node_id in before}
+        kept = _without_recorders({node_id: each for node_id, each in checked.items() if node_id in before})
         prompts = _prompts(kept, choices.prompt)
         binders = [place.node for place in prompts if kept[place.node]["class_type"] in BINDERS]
         return Template(
@@ -159,6 +160,29 @@ def _before(graph: Graph, node_id: str) -> set[str]:
             found.add(each)
             open_ += [link.node for link in _links(graph[each])]
     return found
+
+
+def _without_recorders(graph: Graph) -> Graph:
+    """The graph without nodes that only pass a model on and record, perhaps words that other prompts do not have."""
+    used = {link for each in graph.values() for link in _links(each) if link.slot != MODEL}
+    passed = {
+        node_id: model
+        for node_id, each in graph.items()
+        if each["class_type"] == RECORDER
+        and node_id not in {link.node for link in used}
+        and (model := _link(each["inputs"].get("model")))
+    }
+
+    def onward(value: Any) -> Any:
+        while (link := _link(value)) and link.node in passed:
+            value = list(passed[link.node])
+        return value
+
+    return {
+        node_id: {**each, "inputs": {name: onward(value) for name, value in each["inputs"].items()}}
+        for node_id, each in graph.items()
+        if node_id not in passed
+    }
 
 
 def _picture(graph: Graph, chosen: str | None) -> Link:

@@ -3,12 +3,13 @@
 - ``shapes``: Score Binding, which knows the world of the demo model. The score is 1 where all is right, else 0.
 - ``detector:NAME``: Detect Entities with that detector. The score is the share of the prompt's things that are found,
   and where the prompt says how two of them stand, 1 if both are there and stand so, else 0.
-- any other name: Judge Binding with the judge of that name, and its score.
+- any other name: Judge Binding with the judge of that name, which Load Judge loads, and its score.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,7 +20,8 @@ from .visor import stands
 
 SHAPES, DETECTOR = "shapes", "detector:"
 JUDGE = "benchmark judge"
-OBJECT, RELATION = "object", "relation"
+OBJECT, RELATION = "detected object", "detected relation"
+AGGREGATE = "arithmetic mean"
 
 Outputs = dict[str, dict[str, list]]
 """What the nodes of a run showed, by their ids."""
@@ -29,8 +31,8 @@ Outputs = dict[str, dict[str, list]]
 class Judged:
     """One picture: its score, None where it could not be judged, and what was asked of it.
 
-    A question has ``text``, ``entity`` (whom it is about), ``kind``, ``wanted`` (the answer that is right), and
-    ``probability``, of that answer.
+    A question has ``text``, ``entity`` (whom it is about), ``kind``, ``wanted`` (whether yes is right), and
+    ``probability`` (of yes).
     """
 
     score: float | None
@@ -53,12 +55,14 @@ class Judge(Protocol):
         ...
 
 
-def judge_named(name: str) -> Judge:
-    """The judge of that name.
+def judge_named(name: str, aggregate: str | None = None) -> Judge:
+    """The judge of that name; ``aggregate`` is Judge Binding's.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has none, or does not aggregate.
     """
+    if aggregate is not None and (name == SHAPES or name.startswith(DETECTOR)):
+        raise ValueError(f"The judge {name} has one score, and nothing to aggregate.")
     if name == SHAPES:
         return ShapesJudge()
     if name.startswith(DETECTOR):
@@ -67,7 +71,7 @@ def judge_named(name: str) -> Judge:
         return DetectorJudge(detector)
     if not name.strip():
         raise ValueError("The judge has no name.")
-    return ModelJudge(name)
+    return ModelJudge(name, aggregate or AGGREGATE)
 
 
 def shown(outputs: Outputs, node_id: str, key: str) -> Any:
@@ -97,7 +101,7 @@ def _of_shapes(image: dict[str, Any]) -> Judged:
     """From a record of `evaluation/overlay.py`: each thing that was asked for, and that there is nothing else."""
     judged = [each for each in image["entities"] if each["verdict"] != "not judged"]
     questions = [
-        _question(each["wanted"], each["name"], OBJECT, float(each["verdict"] == "ok"), found=each["found"])
+        _question(each["wanted"], each["name"], "thing", float(each["verdict"] == "ok"), found=each["found"])
         for each in judged
     ]
     if image["not_asked_for"]:
@@ -107,19 +111,26 @@ def _of_shapes(image: dict[str, Any]) -> Judged:
 
 
 def _question(text: str, entity: str, kind: str, probability: float, **more: Any) -> dict[str, Any]:
-    return {"text": text, "entity": entity, "kind": kind, "wanted": "yes", "probability": probability, **more}
+    return {"text": text, "entity": entity, "kind": kind, "wanted": True, "probability": probability, **more}
 
 
 @dataclass(frozen=True)
 class ModelJudge:
     name: str
+    aggregate: str
 
     def added_to(self, graph: Graph, template: Template, prompt: Prompt) -> Graph:
         loaded = f"{JUDGE} model"
         return {
             **graph,
-            loaded: node("SBLoadJudge", judge=self.name),
-            JUDGE: node("SBJudgeBinding", image=template.picture, binding=template.binding_link, judge=Link(loaded, 0)),
+            loaded: node("SBLoadJudge", judge=self.name, download=False),
+            JUDGE: node(
+                "SBJudgeBinding",
+                image=template.picture,
+                binding=template.binding_link,
+                judge=Link(loaded, 0),
+                aggregate=self.aggregate,
+            ),
         }
 
     def read(self, outputs: Outputs, prompt: Prompt) -> list[Judged]:
@@ -128,7 +139,10 @@ class ModelJudge:
 
 def of_judgement(record: dict[str, Any]) -> list[Judged]:
     """From the record of Judge Binding: {"images": [{"score", "questions": [...]}], ...}."""
-    return [Judged(float(image["score"]), tuple(image["questions"])) for image in record["images"]]
+    return [
+        Judged(None if math.isnan(image["score"]) else float(image["score"]), tuple(image["questions"]))
+        for image in record["images"]
+    ]
 
 
 @dataclass(frozen=True)

@@ -146,8 +146,9 @@ def _figure(picture: Picture) -> str:
 
 
 def _question(asked: dict) -> str:
-    """What was asked, how probable the right answer is, and what was found instead, if that is known."""
+    """What was asked, how probable yes is, and what was found instead, if that is known; "not" where no is right."""
     probability = float(asked["probability"])
-    found = f" (found: {asked['found']})" if asked.get("found") and probability < RIGHT else ""
-    kind = "right" if probability >= RIGHT else "wrong"
-    return f'<li class="{kind}">{escape(str(asked["text"]) + found)} {number(probability, digits=2)}</li>'
+    is_right = (probability if asked["wanted"] else 1 - probability) >= RIGHT
+    found = f" (found: {asked['found']})" if asked.get("found") and not is_right else ""
+    text = f"{'' if asked['wanted'] else 'not: '}{asked['text']}{found}"
+    return f'<li class="{"right" if is_right else "wrong"}">{escape(text)} {number(probability, digits=2)}</li>'

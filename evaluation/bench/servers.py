@@ -6,7 +6,8 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 Server, Job, Result = TypeVar("Server"), TypeVar("Job"), TypeVar("Result")
 
@@ -15,15 +16,18 @@ class NoServerLeft(RuntimeError):
     """All servers are lost, and there is work to do."""
 
 
-class Done(NamedTuple, Generic[Job, Result]):
+@dataclass(frozen=True)
+class Done(Generic[Server, Job, Result]):
     """What became of a job: its result, or the exception that it ended with."""
 
+    server: Server
     job: Job
     result: Result | None
     error: Exception | None
 
 
-class Lost(NamedTuple, Generic[Server]):
+@dataclass(frozen=True)
+class Lost(Generic[Server]):
     """A server that is given no more work, and why."""
 
     server: Server
@@ -63,7 +67,7 @@ def share(
     servers: Sequence[Server],
     do: Callable[[Server, Job], Result],
     losing: tuple[type[Exception], ...],
-) -> Iterator[Done[Job, Result] | Lost[Server]]:
+) -> Iterator[Done[Server, Job, Result] | Lost[Server]]:
     """Does the jobs, one at a time on each server, and gives what became of them as they end.
 
     A server on which a job ends with one of the exceptions ``losing`` is lost, and its job goes to another; any other
@@ -83,9 +87,9 @@ def share(
                 told.put(Lost(server, error))
                 return
             except Exception as error:
-                told.put(Done(job, None, error))
+                told.put(Done(server, job, None, error))
             else:
-                told.put(Done(job, result, None))
+                told.put(Done(server, job, result, None))
             work.done()
 
     for server in servers:

@@ -93,6 +93,19 @@ def test_a_draft_gets_the_same_seed(read):
     assert len(read(graph).seeds) == 2
 
 
+def test_recorders_go_whose_maps_are_not_needed(read, plain):
+    plain |= {str(place): node("SBRecordAttention", words="cat", model=["1", 0]) for place in (20, 21)}
+    plain["21"]["inputs"]["model"] = ["20", 0]
+    plain["5"]["inputs"]["model"] = ["21", 0]
+    plain["22"] = node("SBPreviewAttention", maps=["21", 1], latent=["5", 0])
+    template = read(plain)
+    assert template.graph["5"]["inputs"]["model"] == ["1", 0] and not template.graph.keys() & {"20", "21", "22"}
+    plain["23"] = node("SBMasksFromAttention", maps=["20", 1])
+    plain["5"]["inputs"]["model"] = ["24", 0]
+    plain["24"] = node("SBObjectFocusedAttention", model=["21", 0], binding=["23", 0])
+    assert read(plain).graph["24"]["inputs"]["model"] == ["20", 0]
+
+
 def test_of_two_pictures_one_is_chosen(read, plain):
     plain["11"] = node("VAEDecodeTiled", samples=["5", 0], vae=["1", 2])
     plain["12"] = node("PreviewImage", images=["11", 0])
@@ -170,8 +183,13 @@ def test_nodes_of_judges(part, read, plain):
     shapes = judges.judge_named("shapes").added_to(graph, template, prompt("a dog"))
     assert shapes["benchmark judge"] == node("SBScoreBinding", image=["6", 0], binding=["benchmark binding", 1])
     model = judges.judge_named("some/repository").added_to(graph, template, prompt("a dog"))
-    assert model["benchmark judge model"] == node("SBLoadJudge", judge="some/repository")
+    assert model["benchmark judge model"] == node("SBLoadJudge", judge="some/repository", download=False)
     assert model["benchmark judge"]["inputs"]["judge"] == ["benchmark judge model", 0]
+    assert model["benchmark judge"]["inputs"]["aggregate"] == "arithmetic mean"
+    product = judges.judge_named("x", "product").added_to(graph, template, prompt("a dog"))
+    assert product["benchmark judge"]["inputs"]["aggregate"] == "product"
+    with pytest.raises(ValueError, match="nothing to aggregate"):
+        judges.judge_named("shapes", "product")
     asked = prompt("a photo of a cat, a bus", objects=("cat", "bus"))
     owl = judges.judge_named("detector:google/owlv2-base").added_to(graph, template, asked)
     things = owl["benchmark binding of things"]["inputs"]

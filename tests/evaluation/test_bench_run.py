@@ -172,15 +172,20 @@ def test_a_detector_as_the_judge(command, server, tmp_path):
 
 @pytest.mark.slow
 def test_what_is_wrong_is_said(command, server, tmp_path):
-    """A judge whose node the server does not have, a prompt that cannot be judged, and no server at all."""
+    """A judge that the server does not have, prompts that cannot be judged, and no server at all."""
     rejected = run(command(server.url, judge="detector:nothing"))
     assert rejected.returncode == 1 and 'There is no detector "nothing"' in rejected.stderr
-    (tmp_path / "prompts.txt").write_text("a green star\na photograph of an elephant\n")
+    unknown = "\n".join(f"a photograph of {each}" for each in ("an elephant", "a bird", "a cat", "a dog"))
+    (tmp_path / "prompts.txt").write_text(unknown)
+    hopeless = run(command(server.url))
+    assert hopeless.returncode == 1 and hopeless.stderr.count("Failed: plain") == 2
+    assert 'run.py: stopped at plain, "a photograph of a cat", seed 0' in hopeless.stderr
+    (tmp_path / "prompts.txt").write_text(f"a green star\n{unknown}")
     failed = run(command(server.url))
     assert failed.returncode == 1 and "Nothing in this prompt can be judged" in failed.stderr
-    assert "2 runs failed" in failed.stderr and {row["prompt"] for row in rows(tmp_path)} == {"a green star"}
+    assert "8 runs failed" in failed.stderr and {row["prompt"] for row in rows(tmp_path)} == {"a green star"}
     alone = run(command(f"http://127.0.0.1:{headless.free_port()}"))
-    assert alone.returncode == 1 and "No server is left, and 2 of 2 jobs" in alone.stderr
+    assert alone.returncode == 1 and "No server is left, and 8 of 8 jobs" in alone.stderr
     missing = run(command(server.url, prompts="nothing.txt"))
     assert missing.returncode == 1 and "cannot be read" in missing.stderr
 

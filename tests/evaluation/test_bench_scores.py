@@ -146,12 +146,11 @@ def test_records_of_score_binding(bench):
 
 
 def test_records_of_judge_binding(bench):
-    asked = {"text": "a red circle?", "entity": "circle", "kind": "attribute", "wanted": "yes", "probability": 0.8}
-    record = {"judge": "x", "aggregate": "product", "images": [{"score": 0.72, "questions": [asked]}], "best": 0}
-    (judged,) = (
-        bench("judges").judge_named("x").read({"benchmark judge": {"semantic_binding_judgement": [record]}}, None)
-    )
-    assert judged.score == 0.72 and judged.questions == (asked,)
+    asked = {"text": "a red circle?", "entity": "circle", "kind": "attribute", "wanted": True, "probability": 0.8}
+    images = [{"score": 0.72, "questions": [asked]}, {"score": float("nan"), "questions": []}]
+    record = {"judge": "x", "aggregate": "product", "images": images, "best": 0}
+    judged = bench("judges").judge_named("x").read({"benchmark judge": {"semantic_binding_judgement": [record]}}, None)
+    assert [each.score for each in judged] == [0.72, None] and judged[0].questions == (asked,)
 
 
 def box(label, x, y, score=0.5):
@@ -164,7 +163,9 @@ def test_boxes(bench):
     left = prompt("a cat to the left of a bus", objects=("cat", "bus"), relation="to the left of")
     boxes = [box("a photo of a cat", 0, 0, 0.9), box("a photo of a cat", 90, 0, 0.2), box("a photo of a bus", 50, 0)]
     judged = of_boxes(boxes, things, left)
-    assert judged.score == 1 and [each["kind"] for each in judged.questions] == ["object", "object", "relation"]
+    assert judged.score == 1 and [each["kind"] for each in judged.questions] == ["detected object"] * 2 + [
+        "detected relation"
+    ]
     assert judged.questions[0]["score"] == 0.9
     assert of_boxes(boxes[1:], things, left).score == 0, "a thing is where its best box is"
     alone = of_boxes(boxes[:1], things, left)
@@ -237,7 +238,7 @@ def test_multigen_and_visor_in_the_table(bench, row):
     table, objects = bench("table"), CLASSES[:5]
 
     def asked(*probabilities, relation=None):
-        kinds = ["object"] * len(probabilities) + ["relation"] * (relation is not None)
+        kinds = ["detected object"] * len(probabilities) + ["detected relation"] * (relation is not None)
         every = (*probabilities, *(() if relation is None else (relation,)))
         return [{"text": "", "kind": kind, "probability": float(p)} for kind, p in zip(kinds, every, strict=True)]
 
@@ -263,7 +264,10 @@ def test_multigen_and_visor_in_the_table(bench, row):
 def test_the_page(bench, row):
     """Failures come first, texts are escaped, and nothing is loaded from elsewhere."""
     page, table = bench("page"), bench("table")
-    asked = [{"text": "<b>circle", "kind": "object", "probability": 0.0, "found": "square & star"}]
+    asked = [
+        {"text": "<b>circle", "wanted": True, "probability": 0.0, "found": "square & star"},
+        {"text": "a blue circle?", "wanted": False, "probability": 0.1},
+    ]
     rows = [
         row("plain", "right", 0, [1.0], category="x"),
         row("<bound>", "right", 0, [1.0], category="x"),
@@ -281,6 +285,7 @@ def test_the_page(bench, row):
         ("no", "no"),
     ]
     assert "&lt;b&gt;circle (found: square &amp; star)" in text and "<b>circle" not in text
+    assert '<li class="right">not: a blue circle? 0.10</li>' in text
     assert "<th>&lt;bound&gt;</th>" in text and "judge: &lt;x&gt;" in text
     assert text.count("<script>") == 1 and "http" not in text and "prefers-color-scheme: dark" in text
     assert 'src="pictures/%3Cbound%3E/right%200%200.png"' in text and "not judged" in text
