@@ -160,7 +160,7 @@ class Client:
         try:
             return asyncio.run(asyncio.wait_for(self._run(graph, on_event), timeout))
         except asyncio.TimeoutError:  # the builtin one from Python 3.11 on
-            self.interrupt()
+            self.withdraw()
             raise TimeoutError(f"The run took longer than {timeout:g} s and was interrupted.") from None
         finally:
             self.waiting_for = None

@@ -220,11 +220,12 @@ class Benchmark:
         servers = part("evaluation.bench.servers")
         failed: Counter[str] = Counter()
         events = servers.share(jobs, self.servers, self._draw, (OSError, aiohttp.ClientError))
-        with closing(events):
-            try:
+        try:
+            with closing(events):
                 for event in events:
                     if isinstance(event, servers.Lost):
-                        print(f"The server {event.server.url} is lost: {event.error or type(event.error).__name__}.")
+                        why = str(event.error) or type(event.error).__name__
+                        print(f"The server {event.server.url} is lost: {why}", flush=True)
                     elif event.error is None:
                         self._keep(event.job, event.result)
                     else:
@@ -233,10 +234,10 @@ class Benchmark:
                         if self._is_hopeless(event.job, event.error, failed[event.job.digest]):
                             raise ValueError(f"stopped at {told}")
                         print(f"Failed: {told}", file=sys.stderr, flush=True)
-            except servers.NoServerLeft as error:
-                raise ValueError(f"{error} The same command goes on where this stopped.") from error
-            finally:
-                self._withdraw()
+        except servers.NoServerLeft as error:
+            raise ValueError(f"{error} The same command goes on where this stopped.") from error
+        finally:
+            self._withdraw()
         return failed.total()
 
     def _is_hopeless(self, job: Job, error: Exception, failures: int) -> bool:

@@ -40,7 +40,10 @@ class Judged:
 
 
 class Judge(Protocol):
-    name: str
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
 
     def added_to(self, graph: Graph, template: Template, prompt: Prompt) -> Graph:
         """The graph, as ``template.filled`` gives it, with the nodes that judge its picture."""
@@ -116,14 +119,18 @@ def _question(text: str, entity: str, kind: str, probability: float, **more: Any
 
 @dataclass(frozen=True)
 class ModelJudge:
-    name: str
+    judge: str
     aggregate: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.judge}, {self.aggregate}"
 
     def added_to(self, graph: Graph, template: Template, prompt: Prompt) -> Graph:
         loaded = f"{JUDGE} model"
         return {
             **graph,
-            loaded: node("SBLoadJudge", judge=self.name, download=False),
+            loaded: node("SBLoadJudge", judge=self.judge, download=False),
             JUDGE: node(
                 "SBJudgeBinding",
                 image=template.picture,

@@ -126,21 +126,22 @@ def _row(of_workflow: dict[str, Row], workflows: Sequence[str]) -> str:
     )
     under = " \u00b7 ".join(filter(None, (row.prompt.category, f"seed {row.seed}")))
     asked = f'<th class="asked">{escape(row.prompt.text)}<small>{escape(under)}</small></th>'
-    cells = "".join(
-        f"<td>{''.join(map(_figure, of_workflow[name].pictures)) if name in of_workflow else ''}</td>"
-        for name in workflows
-    )
+    cells = "".join(f"<td>{_figures(of_workflow.get(name))}</td>" for name in workflows)
     return f"<tr{told}>{asked}{cells}</tr>"
 
 
-def _figure(picture: Picture) -> str:
+def _figures(row: Row | None) -> str:
+    return "" if row is None else "".join(_figure(picture, row.prompt.text) for picture in row.pictures)
+
+
+def _figure(picture: Picture, text: str) -> str:
     score = picture.judged.score
     kind = "soft" if score is None else "right" if score >= RIGHT else "wrong"
     told = "not judged" if score is None else number(score, digits=2)
     source = escape(quote(picture.file))
     questions = "".join(map(_question, picture.judged.questions))
     return (
-        f'<figure><a href="{source}"><img src="{source}" loading="lazy" alt=""></a>'
+        f'<figure><a href="{source}"><img src="{source}" loading="lazy" alt="{escape(text)}"></a>'
         f'<figcaption><b class="{kind}">{told}</b>{f"<ul>{questions}</ul>" if questions else ""}</figcaption></figure>'
     )
 

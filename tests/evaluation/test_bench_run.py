@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from io import BytesIO
@@ -137,6 +138,30 @@ def test_interrupted_and_given_again(command, server, tmp_path):
     made = rows(tmp_path)
     assert made[: len(kept)] == kept
     assert len(made) == len({(row["workflow"], row["prompt"], row["seed"]) for row in made}) == 4
+
+
+@pytest.mark.slow
+def test_withdrawing_takes_back_ones_own_run_alone(server):
+    """One run is under way and another waits; the second is withdrawn first, then the first."""
+    clients = [headless.Client(server.url) for _ in range(2)]
+    ended = {}
+
+    def run_long(place):
+        try:
+            clients[place].run(graph("CLIPTextEncode", steps=5000 + place), timeout=20)
+        except (headless.Interrupted, TimeoutError) as error:
+            ended[place] = type(error)
+
+    threads = [threading.Thread(target=run_long, args=[place], daemon=True) for place in range(2)]
+    threads[0].start()
+    wait_until(lambda: queue(server)["queue_running"])
+    threads[1].start()
+    wait_until(lambda: clients[1].waiting_for)
+    clients[1].withdraw()
+    assert len(queue(server)["queue_running"]) == 1 and queue(server)["queue_pending"] == []
+    clients[0].withdraw()
+    threads[0].join(15)
+    assert ended == {0: headless.Interrupted} and queue(server)["queue_running"] == []
 
 
 @pytest.mark.slow
