@@ -113,6 +113,7 @@ class Client:
     def __init__(self, url: str):
         self.url = url.rstrip("/")
         self.client_id = uuid.uuid4().hex
+        self.waiting_for: str | None = None
 
     def get(self, path: str, **parameters: str) -> requests.Response:
         response = requests.get(self.url + path, params=parameters, timeout=60)
@@ -138,6 +139,12 @@ class Client:
         """Stops the running graph; its ``run`` raises Interrupted."""
         requests.post(self.url + "/interrupt", json={}, timeout=60).raise_for_status()
 
+    def withdraw(self) -> None:
+        """Takes back the graph that ``run`` waits for in another thread: it is stopped, or leaves the queue."""
+        if self.waiting_for is not None:
+            requests.post(self.url + "/queue", json={"delete": [self.waiting_for]}, timeout=60)
+            requests.post(self.url + "/interrupt", json={"prompt_id": self.waiting_for}, timeout=60)
+
     def run(self, graph: dict, *, timeout: float = 600, on_event: Callable[[dict], None] | None = None) -> Run:
         """Queues an API graph and waits for its end.
 
@@ -153,8 +160,10 @@ class Client:
         try:
             return asyncio.run(asyncio.wait_for(self._run(graph, on_event), timeout))
         except asyncio.TimeoutError:  # the builtin one from Python 3.11 on
-            self.interrupt()
+            self.withdraw()
             raise TimeoutError(f"The run took longer than {timeout:g} s and was interrupted.") from None
+        finally:
+            self.waiting_for = None
 
     async def _run(self, graph: dict, on_event: Callable[[dict], None] | None) -> Run:
         events: list[dict] = []
@@ -169,7 +178,7 @@ class Client:
                 if answer.get("node_errors") or "prompt_id" not in answer:
                     await self._forget(session, answer)
                     raise GraphRejected(answer.get("error"), answer.get("node_errors") or {})
-                prompt_id = answer["prompt_id"]
+                self.waiting_for = prompt_id = answer["prompt_id"]
                 async for message in socket_:
                     if message.type is not aiohttp.WSMsgType.TEXT:
                         continue
