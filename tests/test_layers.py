@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "attention/subjects": "attention/engine attention/modulation parsing",
     "segmentation": "attention/engine attention/maps parsing",
     "subjects": "parsing",
-    "evaluation": "parsing world",
+    "evaluation": "attention/maps attention/guidance parsing world",
     "training": "attention/engine attention/maps attention/guidance parsing segmentation evaluation world",
     "demo": "evaluation subjects world",
     "nodes/shared": "attention/engine parsing",
