@@ -2,6 +2,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .nodes.composed import SBComposeNoise
 from .nodes.demo import SBLoadDemoModel
+from .nodes.evaluation.attention_score import SBScoreAttention
 from .nodes.evaluation.scoring import SBScoreBinding
 from .nodes.guidance.guidance import SBAttentionGuidance
 from .nodes.maps.files import SBLoadAttention, SBSaveAttention
@@ -70,6 +71,7 @@ class SemanticBinding(ComfyExtension):
             SBTrainCoMat,
             SBLoadDemoModel,
             SBScoreBinding,
+            SBScoreAttention,
         ]
 
 

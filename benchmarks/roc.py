@@ -40,8 +40,10 @@ def pairs(scores: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> Pairs:
 
 
 def best_of(scores: np.ndarray, right: np.ndarray, count: int) -> float:
-    """How probably the picture with the highest score among ``count``, drawn from these at random, is right."""
-    ordered = right[np.argsort(-scores, kind="stable")]
+    """How probably the picture with the highest score among ``count``, drawn from these at random, is right; of equal
+    scores each may be the one."""
+    _, rank = np.unique(-scores, return_inverse=True)
+    ordered = (np.bincount(rank, right) / np.bincount(rank))[np.sort(rank)]
     ways = [comb(len(ordered) - 1 - place, count - 1) for place in range(len(ordered))]
     return float(np.dot(ordered, ways) / comb(len(ordered), count))
 

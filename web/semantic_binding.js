@@ -28,6 +28,7 @@ const PANELS = {
     SBEntitySubject: textPanel("Pictures of the subject", "Run the workflow to see which pictures count."),
     SBSubjectInjection: textPanel("Whose place they take", "Run the workflow to see which entities get subjects."),
     SBScoreBinding: textPanel("Binding score", "Run the workflow to see the score."),
+    SBScoreAttention: textPanel("Predicted score", "Run the workflow to see which picture is the best."),
     SBSaveAttention: textPanel("Saved file", "Run the workflow to see the file's name."),
     SBTrainingData: textPanel("What the folder holds", "Run the workflow to see which pictures and masks there are."),
     SBSaveTrainingData: textPanel("What was written", "Run the workflow to see the names of the pictures."),
