@@ -34,6 +34,7 @@ from report import number, table, with_error, write_report
 SETS = ("two_fav", "two_counter", "two_swap", "three", "four", "two_marked")
 SHOWN = 3
 """The best measures, of which more is told."""
+DIGITS = 4
 Scores = Mapping[Candidate, np.ndarray]
 
 
@@ -155,10 +156,10 @@ def record(candidate: Candidate, found: Mapping[str, dict], half: float) -> dict
     """All that was measured of a candidate, in plain values."""
     values = {"within_prompts_on_the_half_for_choosing": half}
     for target, each in found.items():
-        values |= {f"{target}: n": each["n"]}
+        values[f"{target}: n"] = each["n"]
         for of in ("area", "within"):
             values |= dict(zip((f"{target}: {of}", f"{target}: {of}_error"), each[of], strict=True))
-    return candidate._asdict() | values
+    return candidate._asdict() | {name: round(value, DIGITS) for name, value in values.items()}
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def attended(recording: Recording, binding: Binding) -> Attended:
     if missing := [name for name in entities if name not in recording.labels]:
         raise ValueError(
             f"The recording has no map of: {', '.join(missing)}. Its maps are: {', '.join(recording.labels)}. Set "
-            "record in Record Attention to entities and attributes, and connect the same BINDING there and here."
+            "record in Record Attention to entities, and connect the same BINDING there and here."
         )
     maps = _on_finest_grid(recording)
     owned = [

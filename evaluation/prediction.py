@@ -11,8 +11,8 @@ from ..parsing.binding import Binding
 from .attended import attended
 from .attention_scores import MEASURES, WEAKEST, over_parts
 
-MEASURE, REDUCTION = "entities diverge", WEAKEST
-"""The best found by benchmarks/attention_scores.py."""
+MEASURE, REDUCTION = "peak", WEAKEST
+"""The best of those that benchmarks/attention_scores.py has measured, of maps of all words of an entity."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,18 @@ class Prediction:
 
 
 def predictions(recording: Recording, binding: Binding) -> list[Prediction]:
-    """One for each latent of a recording; kept steps are averaged.
+    """One for each latent of a recording of whole entities; kept steps are averaged.
 
     Raises:
-        ValueError: see `attended`.
+        ValueError: nouns and attributes were recorded apart; or see `attended`.
     """
     measure, of = MEASURES[MEASURE], attended(recording, binding)
+    if of.attributes:
+        raise ValueError(
+            f"The recording has maps of their own for {', '.join(of.attributes)}, and the score was measured on maps "
+            "of whole entities. Set record in Record Attention to entities; to record both, put two of it behind each "
+            "other."
+        )
     names, values = measure.parts(of), measure.values(of).mean(0)
     return [
         Prediction(score, dict(zip(names, parts, strict=True)))

@@ -17,13 +17,13 @@ class SBScoreAttention(io.ComfyNode):
             display_name="Score Attention",
             category="semantic binding/evaluation",
             description=(
-                "Predicts from the recorded attention alone how well each picture of a batch binds what its prompt "
-                "binds, and gives the best. No model is downloaded and no picture is looked at, so the first steps of "
-                "a batch can be compared and only the best be drawn on. It compares pictures of one prompt; it is no "
-                "measure of how good a picture is."
+                "Predicts from the recorded attention alone which pictures of a batch have everything of their prompt, "
+                "each with what belongs to it, and gives the best. Nothing is downloaded, and the pictures are not "
+                "looked at. It compares pictures of one prompt, and sees things left out better than colours exchanged."
             ),
             search_aliases=[
                 "best of n",
+                "attend and excite",
                 "pick best",
                 "select best image",
                 "rank",
@@ -36,7 +36,7 @@ class SBScoreAttention(io.ComfyNode):
             inputs=[
                 wires.AttentionMaps.Input(
                     "maps",
-                    tooltip="From Record Attention, set to record entities and attributes, or from Load Attention.",
+                    tooltip="From Record Attention, set to record entities (its default), or from Load Attention.",
                 ),
                 wires.Binding.Input(
                     "binding", tooltip="The prompt's entities, two or more: the same BINDING as at Record Attention."
