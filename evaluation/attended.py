@@ -50,15 +50,16 @@ def attended(recording: Recording, binding: Binding) -> Attended:
             f"Binding is scored of two entities or more, and the BINDING has {len(entities)} "
             f"({', '.join(entities) or 'none'}).{left_out} Name entities in the node the BINDING comes from."
         )
-    if missing := [name for name in entities if name not in recording.labels]:
+    labels = list(zip(recording.labels, recording.entities, strict=True))
+    if missing := [name for name in entities if (name, name) not in labels]:
         raise ValueError(
-            f"The recording has no map of: {', '.join(missing)}. Its maps are: {', '.join(recording.labels)}. Set "
-            "record in Record Attention to entities, and connect the same BINDING there and here."
+            f"The recording has no maps of the entities {', '.join(missing)}, but of: {', '.join(recording.labels)}. "
+            "Set record in Record Attention to entities, and connect the same BINDING there and here."
         )
     maps = _on_finest_grid(recording)
     owned = [
         (place, label, entities.index(owner))
-        for place, (label, owner) in enumerate(zip(recording.labels, recording.entities, strict=True))
+        for place, (label, owner) in enumerate(labels)
         if owner in entities and label != owner
     ]
     return Attended(
@@ -66,7 +67,7 @@ def attended(recording: Recording, binding: Binding) -> Attended:
         attributes=tuple(label for _, label, _ in owned),
         owners=tuple(owner for *_, owner in owned),
         skipped=skipped,
-        entity_maps=maps[:, :, [recording.labels.index(name) for name in entities]],
+        entity_maps=maps[:, :, [labels.index((name, name)) for name in entities]],
         attribute_maps=maps[:, :, [place for place, *_ in owned]],
     )
 

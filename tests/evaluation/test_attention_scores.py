@@ -139,7 +139,7 @@ def test_maps_of_a_recording(part, maps, bind):
         (["cat"], {}, r"two entities or more, and the BINDING has 1 \(cat\)"),
         (["cat", "sky"], {}, r"has 1 \(cat\). Abstract nouns and backgrounds do not count: sky"),
         ([], {}, r"has 0 \(none\)"),
-        (["cat", "horse"], {}, "no map of: horse. Its maps are: cat, dog, bird"),
+        (["cat", "horse"], {}, "no maps of the entities horse, but of: cat, dog, bird"),
         (["cat", "dog"], {"prompt": "a cat"}, 'of the prompt "a cat".*the same BINDING'),
     ],
 )
