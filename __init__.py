@@ -2,6 +2,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .nodes.composed import SBComposeNoise
 from .nodes.demo import SBLoadDemoLoRA, SBLoadDemoModel
+from .nodes.evaluation.attention_score import SBScoreAttention
 from .nodes.evaluation.judge import SBJudgeBinding
 from .nodes.evaluation.load_judge import SBLoadJudge
 from .nodes.evaluation.scoring import SBScoreBinding
@@ -75,6 +76,7 @@ class SemanticBinding(ComfyExtension):
             SBScoreBinding,
             SBLoadJudge,
             SBJudgeBinding,
+            SBScoreAttention,
         ]
 
 

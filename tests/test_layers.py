@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "attention/subjects": "attention/engine attention/modulation parsing",
     "segmentation": "attention/engine attention/maps parsing pretrained",
     "subjects": "parsing",
-    "evaluation": "parsing pretrained world",
+    "evaluation": "attention/maps attention/guidance parsing pretrained world",
     "training": ("attention/engine attention/maps attention/guidance parsing pretrained segmentation evaluation world"),
     "demo": "evaluation subjects world",
     "nodes/shared": "attention/engine parsing",

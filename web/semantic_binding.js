@@ -30,6 +30,7 @@ const PANELS = {
     SBScoreBinding: textPanel("Binding score", "Run the workflow to see the score."),
     SBLoadJudge: textPanel("Which model it is", "Run the workflow to see how large it is."),
     SBJudgeBinding: textPanel("The judge's answers", "Run the workflow to see the questions and the answers."),
+    SBScoreAttention: textPanel("Predicted score", "Run the workflow to see which picture is the best."),
     SBSaveAttention: textPanel("Saved file", "Run the workflow to see the file's name."),
     SBTrainingData: textPanel("What the folder holds", "Run the workflow to see which pictures and masks there are."),
     SBSaveTrainingData: textPanel("What was written", "Run the workflow to see the names of the pictures."),
