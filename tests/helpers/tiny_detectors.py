@@ -12,7 +12,7 @@ BERT_SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MAS
 """Grounding DINO has the ids of [CLS], [SEP], the full stop and the question mark in its code."""
 
 
-def write_grounding_dino(folder: Path, kind: str = "GroundingDino") -> None:
+def write_grounding_dino(folder: Path, kind: str = "GroundingDino", sides: tuple[int, int] = (64, 96)) -> None:
     """``kind`` is GroundingDino or MMGroundingDino."""
     import transformers
     from transformers import BertTokenizer, GroundingDinoImageProcessor, GroundingDinoProcessor
@@ -51,7 +51,7 @@ def write_grounding_dino(folder: Path, kind: str = "GroundingDino") -> None:
     )
     torch.manual_seed(0)
     _spread(getattr(transformers, f"{kind}ForObjectDetection")(config)).save_pretrained(folder)
-    images = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+    images = GroundingDinoImageProcessor(size=dict(zip(("shortest_edge", "longest_edge"), sides, strict=True)))
     GroundingDinoProcessor(images, BertTokenizer(str(folder / "vocab.txt"))).save_pretrained(folder)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from scenes import mobile_sam
 from tiny_captioner import write_captioner
+from tiny_detectors import write_grounding_dino
 
 SHORT = {"steps": 1, "accumulate": 1, "rank": 2, "alpha": 2.0, "learning_rate": 0.01, "save_every": 0, "size": 64}
 SHORT |= {"sampling_steps": 1, "gradient_steps": 1, "captured_steps": 1, "preview_prompts": ""}
@@ -66,6 +68,25 @@ def test_trained_loaded_and_drawn_with(run_graph, graph_of, part):
         assert f"{name}: " in text
     assert "No noun with an attribute, so no attention is held: 1 prompts (the cat)" in text
     assert part("training.files").checkpoint_path("comat/in a graph").with_name("untrained.pt").exists()
+
+
+@pytest.mark.slow
+def test_a_detector_and_segment_anything_say_where_nouns_are(run_graph, graph_of, comfy):
+    """Real weights of MobileSAM, a small random Grounding DINO that finds everything everywhere."""
+    weights = comfy.base / "models" / "sams" / "mobile_sam.pt"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    if not weights.exists():
+        weights.symlink_to(mobile_sam())
+    # A square of its usual size would have a single patch on its last level.
+    write_grounding_dino(comfy.base / "models" / "grounding-dino" / "comat", sides=(128, 128))
+    comfy.folder_paths.filename_list_cache.clear()
+    chosen = {"masks": "detector", "masks.detector": "comat", "fidelity": "off"}
+    chosen |= {"masks.box_threshold": 0.0, "masks.text_threshold": 0.0}
+    graph = graph_of("comat/by a detector", {"segmenter": ["sam", 0]}, **chosen)
+    graph["sam"] = {"class_type": "SBLoadSAM", "inputs": {"checkpoint": weights.name}}
+    run = run_graph(graph, steps=["train", 2])
+    (text,) = run.outputs["train"]["text"]
+    assert run.values["steps"] == 1 and "token loss: " in text and "attention within masks: " in text
 
 
 def test_parts_are_off_and_defaults_are_the_published(run_graph, graph_of, part, monkeypatch):

@@ -162,7 +162,7 @@ def finder_of(chosen: Mapping[str, Any], networks: Networks) -> Finder | None:
     """How masks are found; None if none are wanted.
 
     Raises:
-        ValueError: a network for it is missing.
+        ValueError: a network for it is missing, or cannot be loaded.
     """
     if chosen["masks"] == DETECTOR:
         if networks.segmenter is None:
@@ -170,7 +170,8 @@ def finder_of(chosen: Mapping[str, Any], networks: Networks) -> Finder | None:
                 f'With masks "{DETECTOR}" there must be a segmenter: connect Load SAM. "{ATTENTION}" needs none, and '
                 f'"{NONE}" trains without masks.'
             )
-        return BySegmenter(networks.detector, networks.segmenter, chosen["box_threshold"], chosen["text_threshold"])
+        detector = detector_files.load(chosen["detector"], chosen["download"])
+        return BySegmenter(detector, networks.segmenter, chosen["box_threshold"], chosen["text_threshold"])
     return {ATTENTION: ByAttention(), DEMO_WORLD: ByShape(), NONE: None}[chosen["masks"]]
 
 
