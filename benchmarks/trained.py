@@ -65,7 +65,7 @@ def scenes_of(prompts: Sequence[str], seed: int) -> np.ndarray:
             things = tuple(scenes.Thing(each.name, each.colour, each.mark, 0.0, 0.0, 1.0) for each in wanted[text])
             scene = scenes.Scene(scenes.place(rng, things), scenes.sample_background(rng))
             picture = torch.from_numpy(scenes.render(scene))[None]
-            found.append(pooled(loaded["MODEL"].model.process_latent_in(loaded["VAE"].encode(picture))[0]))
+            found.append(pooled(loaded["VAE"].encode(picture)[0]))
     return np.array(found)
 
 

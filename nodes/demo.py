@@ -61,8 +61,8 @@ class SBLoadDemoLoRA(io.ComfyNode):
                     options=list(TRAINED),
                     default=next(iter(TRAINED)),
                     tooltip=(
-                        "TokenCompose: on rendered scenes with true captions and masks. CoMat: on captions alone, with "
-                        "the demo world's captioner and masks, and a discriminator."
+                        "TokenCompose: on rendered scenes with true captions and masks. CoMat: on captions alone, by "
+                        "concept matching with the demo world's captioner, and fidelity preservation."
                     ),
                 ),
             ],
