@@ -4,6 +4,7 @@ import { app } from "../../scripts/app.js";
 import { bindingPanel } from "./binding_panel.js";
 import { attachPanel } from "./node_panel.js";
 import { textPanel } from "./text_panel.js";
+import { attachViewer } from "./viewer/panel.js";
 import { weightsPanel } from "./weights_panel.js";
 
 const PANELS = {
@@ -38,6 +39,13 @@ const PANELS = {
     SBTrainCoMat: textPanel("The LoRA", "Run the workflow to train; progress is shown below."),
 };
 
+const VIEWER = "SBPreviewAttention";
+
+/* The address of a file that a node has written. */
+function urlOf(file) {
+    return app.api.apiURL(`/view?${new URLSearchParams(file)}`);
+}
+
 function* everyNode(graph) {
     for (const node of graph.nodes) {
         yield node;
@@ -71,16 +79,19 @@ app.registerExtension({
     name: "SemanticBinding",
 
     setup() {
-        const sheet = document.createElement("link");
-        sheet.rel = "stylesheet";
-        sheet.href = new URL("./semantic_binding.css", import.meta.url).href;
-        document.head.append(sheet);
+        for (const file of ["./semantic_binding.css", "./viewer/viewer.css"]) {
+            const sheet = document.createElement("link");
+            sheet.rel = "stylesheet";
+            sheet.href = new URL(file, import.meta.url).href;
+            document.head.append(sheet);
+        }
         app.api.addEventListener("semantic_binding.stage_weights", showStageWeights);
     },
 
     nodeCreated(node) {
         const panel = PANELS[node.comfyClass];
         if (panel) attachPanel(node, panel);
+        if (node.comfyClass === VIEWER) attachViewer(node, urlOf);
     },
 
     /* Called when a run is opened from the history and when the user comes back to an open workflow. */
