@@ -70,8 +70,9 @@ function counted(layers) {
     return layers === 1 ? "1 layer" : `${layers} layers`;
 }
 
-function labelled(text, ...controls) {
-    return element("label", { class: "sb-control" }, element("span", {}, text), ...controls);
+function labelled(text, control, ...beside) {
+    control.setAttribute("aria-label", text);
+    return element("label", { class: "sb-control" }, text, control, ...beside);
 }
 
 function choice(options, chosen) {
