@@ -4,6 +4,7 @@ import { app } from "../../scripts/app.js";
 import { bindingPanel } from "./binding_panel.js";
 import { attachPanel } from "./node_panel.js";
 import { textPanel } from "./text_panel.js";
+import { LivePanel } from "./viewer/live.js";
 import { attachViewer } from "./viewer/panel.js";
 import { weightsPanel } from "./weights_panel.js";
 
@@ -75,6 +76,14 @@ function showStageWeights({ detail }) {
     nodeOfExecution(detail.node)?.semanticBindingPanel?.show(output);
 }
 
+/* A step of a run is over, and this is the attention in it. */
+function showAttentionStep({ detail }) {
+    const node = nodeOfExecution(detail.node);
+    if (!node) return;
+    node.semanticBindingLive ??= new LivePanel(node, urlOf);
+    node.semanticBindingLive.show(detail);
+}
+
 app.registerExtension({
     name: "SemanticBinding",
 
@@ -86,6 +95,7 @@ app.registerExtension({
             document.head.append(sheet);
         }
         app.api.addEventListener("semantic_binding.stage_weights", showStageWeights);
+        app.api.addEventListener("semantic_binding.attention_step", showAttentionStep);
     },
 
     nodeCreated(node) {

@@ -71,6 +71,12 @@ def write(recording: Recording, images: torch.Tensor | None, style: Style, path:
     }
 
 
+def write_step(maps: torch.Tensor, colour_map: str, path: Path) -> dict:
+    """Write maps ``(labels, h, w)`` that are shown for a moment into a folder; returns what the file is, for JSON."""
+    [name] = Folder.within(path).keep("step", [atlas(maps)])
+    return {"file": name, "size": tuple(maps.shape[1:]), "palette": _palette(colour_map)}
+
+
 def _picture(pixels: torch.Tensor) -> bytes:
     file = io.BytesIO()
     as_image(pixels[..., :3].cpu().float()).save(file, "PNG", compress_level=1)

@@ -1,8 +1,5 @@
 """Looking at recorded attention."""
 
-from pathlib import Path
-
-import folder_paths
 from comfy_api.latest import io, ui
 
 from ...attention.maps import viewer
@@ -10,8 +7,7 @@ from ...attention.maps.colours import ARCS
 from ...attention.maps.heatmaps import NORMALISATIONS, masks_of
 from ...attention.maps.pictures import LAYOUTS, Style, overlays
 from ..shared import wires
-
-VIEWER_FOLDER = "semantic_binding"
+from .watching import PLACE, folder
 
 
 class SBPreviewAttention(io.ComfyNode):
@@ -124,8 +120,9 @@ class SBPreviewAttention(io.ComfyNode):
         sheets = overlays(recording, images, style)
         size = recording.image_size if images is None else tuple(images.shape[1:3])
         masks = masks_of(recording, size, mask_threshold)
-        described = viewer.write(recording, images, style, Path(folder_paths.get_temp_directory(), VIEWER_FOLDER))
-        shown = {"type": "temp", "subfolder": VIEWER_FOLDER, **described}
+        described = viewer.write(recording, images, style, folder())
         return io.NodeOutput(
-            sheets, masks, ui={**ui.PreviewImage(sheets, cls=cls).as_dict(), "semantic_binding_maps": [shown]}
+            sheets,
+            masks,
+            ui={**ui.PreviewImage(sheets, cls=cls).as_dict(), "semantic_binding_maps": [{**PLACE, **described}]},
         )

@@ -185,6 +185,7 @@ def test_it_can_be_used_from_the_keyboard(viewing: Viewing) -> None:
     page.keyboard.press("ArrowRight")
     assert viewing.titles() == ["dog, step 1 of 6"]
     page.keyboard.press("Space")
+    viewing.settle()
     assert viewing.chip("dog").get_attribute("aria-pressed") == "true"
     for key in ("Delete", "Backspace"):
         page.keyboard.press(key)

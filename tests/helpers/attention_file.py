@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,12 +46,13 @@ def expected(maps: list[torch.Tensor], layers: list[int]) -> torch.Tensor:
     return mean
 
 
-def write(output: Path, name: str, maps: list[torch.Tensor], labels: list[str], layers: list[int], **more: Any) -> str:
+def write(
+    output: Path, name: str, maps: list[torch.Tensor], labels: list[str], layers: list[int], affinity=None
+) -> str:
     """Write a file below the output folder of a server; returns the name by which Load Attention knows it.
 
     ``affinity`` is of the first grid, ``(latents, h * w, h * w)``.
     """
-    affinity = more.get("affinity")
     steps = len(maps[0])
     header = {
         "format": 1,

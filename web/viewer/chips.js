@@ -18,7 +18,7 @@ export function stylesOf({ entities }) {
     return entities.map((entity) => (entity ? `--sb-hue: ${(210 + named.indexOf(entity) * GOLDEN_ANGLE) % 360}` : ""));
 }
 
-/* `on` has `hover(label)`, with null when nothing is pointed at any more, and `pin(label)`. */
+/* `on` has `hover(label)` and `leave(label)`, for a pointer and for the keyboard's focus, and `pin(label)`. */
 export class Chips {
     constructor(on) {
         this.on = on;
@@ -38,12 +38,13 @@ export class Chips {
         this.element.replaceChildren(...this.chips);
     }
 
+    /* Chips that scroll past a pointer at rest are entered but not moved over, and do not take the keyboard's place. */
     chip(name, label, style) {
         const chip = element("button", { type: "button", class: "sb-chip", style, tabindex: "-1", "aria-pressed": "false" }, name);
-        chip.addEventListener("pointerenter", ({ pointerType }) => pointerType === "touch" || this.on.hover(label));
-        chip.addEventListener("pointerleave", () => this.on.hover(null));
+        chip.addEventListener("pointermove", ({ pointerType }) => pointerType === "touch" || this.on.hover(label));
+        chip.addEventListener("pointerleave", () => this.on.leave(label));
         chip.addEventListener("focus", () => this.focused(chip, label));
-        chip.addEventListener("blur", () => this.on.hover(null));
+        chip.addEventListener("blur", () => this.on.leave(label));
         chip.addEventListener("click", () => this.on.pin(label));
         return chip;
     }

@@ -31,7 +31,7 @@ export function greyed(image) {
 }
 
 /* A map of [height, width] in colours; `range` are the values at the two ends of the palette. */
-function coloured(map, [height, width], [low, high], palette) {
+export function coloured(map, [height, width], [low, high], palette) {
     const pixels = new ImageData(width, height);
     const span = high - low || Infinity;
     map.forEach((value, place) => {

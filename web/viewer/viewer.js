@@ -22,6 +22,7 @@ export class Viewer {
         this.stages = Array.from({ length: MOST_PINS }, () => new Stage(this.pointing()));
         this.chips = new Chips({
             hover: (hovered) => this.state.set({ hovered }),
+            leave: (label) => this.state.hovered === label && this.state.set({ hovered: null }),
             pin: (label) => this.state.pin(label),
         });
         this.ranking = new Ranking();
