@@ -12,7 +12,7 @@ import torch
 import attention_file
 from attention_file import PEAKS
 from browser import frontend
-from pages import CONTRAST, INNER_PANEL, RENDERERS, node_of
+from pages import CONTRAST, INNER_PANEL, RENDERERS, node_of, short_run
 from viewing import Viewing, shown_file
 
 pytestmark = pytest.mark.slow
@@ -71,7 +71,7 @@ def see_many_words(viewing: Viewing) -> None:
     assert viewing.titles() == ["word197, step 1 of 2"], "a pointer at rest is not in the keyboard's way"
     viewing.page.keyboard.press("Home")
     viewing.choose("Scale", "shared")
-    assert viewing.ends() == [0, pytest.approx(0.6, rel=0.01)]
+    assert viewing.ends() == [pytest.approx(0, abs=1e-6), pytest.approx(0.6, rel=0.01)]
     viewing.choose("Scale", "each map")
 
 
@@ -157,6 +157,30 @@ def see_it_opened_again(viewing: Viewing, temporary: Path) -> None:
     assert viewing.frontend.run()["end"] == "execution_success"
     viewing.panel.get_by_text("are gone").wait_for()
     assert "Run the workflow again" in viewing.panel.inner_text()
+
+
+@RENDERERS
+def test_the_step_just_done_is_shown_where_it_is_asked_for(browser, server, vue_nodes: bool) -> None:
+    graph = short_run("Bind a prompt", seed=41 + vue_nodes)
+    recorder = node_of(graph, "SBRecordAttention")["id"]
+    sampler = node_of(graph, "KSampler")["id"]
+    with frontend(browser, server.url, size=(2200, 1300), **{"Comfy.VueNodes.Enabled": vue_nodes}) as page:
+        page.load(graph)
+        live = page.page.locator(".sb-live")
+        assert page.run()["end"] == "execution_success"
+        assert live.count() == 0
+        page.choose(recorder, "live_preview", True)
+        page.choose(sampler, "seed", 51 + vue_nodes)
+        assert page.run()["end"] == "execution_success"
+        page.show_node(recorder)
+        live.get_by_text("Step 3 of 3, first picture").wait_for()
+        maps = live.locator(".sb-live-map")
+        chips = page.page.locator(".sb-viewer .sb-chip").all_inner_texts()
+        assert live.locator(".sb-live-word").all_inner_texts() == chips
+        assert all(maps.nth(index).is_visible() for index in range(len(chips)))
+        seen = """canvas => [...canvas.getContext("2d").getImageData(0, 0, 96, 96).data]"""
+        assert all(len(set(map_.evaluate(seen))) > 20 for map_ in live.locator("canvas").all())
+        assert page.complaints == []
 
 
 @RENDERERS

@@ -8,10 +8,10 @@ const HINT = "Point at the picture: the words that attend to that place are rank
 export class Ranking {
     constructor() {
         this.list = element("ol", { class: "sb-ranked" });
-        this.told = element("p", { class: "sb-hint" }, HINT);
+        this.told = element("p", { class: "sb-hint", role: "status" }, HINT);
         const label = "Words at the place pointed at";
         const frame = { class: "sb-ranking", role: "region", "aria-label": label, tabindex: "0", "data-capture-wheel": "true" };
-        this.element = element("div", { ...frame, "aria-live": "polite" }, this.told, this.list);
+        this.element = element("div", frame, this.told, this.list);
     }
 
     draw(run, styles, point, values) {
