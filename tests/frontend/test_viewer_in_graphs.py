@@ -31,7 +31,7 @@ COPY = """id => {
     app.canvas.pasteFromClipboard();
     return app.rootGraph.nodes.at(-1).id;
 }"""
-INTO_A_SUBGRAPH = "id => app.rootGraph.convertToSubgraph(new Set([app.rootGraph.getNodeById(id)]))"
+INTO_A_SUBGRAPH = "id => { app.rootGraph.convertToSubgraph(new Set([app.rootGraph.getNodeById(id)])); }"
 
 
 @pytest.fixture(params=[False, True], ids=["canvas", "nodes 2.0"])
