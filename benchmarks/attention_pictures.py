@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import host
-from judging import ONE_THREAD, SDPA
+import kept_files
+from judging import SDPA
 from workflow import Workflow
 
 GROUP = 8
@@ -40,11 +39,7 @@ class Group:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, default=32, help=f"prompts of each set, {GROUP} pictures of each")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of one thread each")
-    parser.add_argument(
-        "--kept", type=Path, default=host.ROOT / "output" / "benchmarks", help="where pictures are kept"
-    )
-    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    kept_files.add_arguments(parser)
 
 
 def model_digest() -> str:
@@ -52,23 +47,14 @@ def model_digest() -> str:
 
 
 def recorded_pictures(arguments: argparse.Namespace, sets: Sequence[str]) -> list[Group]:
-    """The pictures of the first prompts of some sets. Each worker process runs the whole command once more, as far as
-    this call. What is kept takes about 0.15 MB a picture."""
+    """The pictures of the first prompts of some sets. What is kept takes about 0.15 MB a picture."""
     folder = arguments.kept / f"attention-{model_digest()}"
     jobs = {(name, number): folder / f"{name}-{number}.pt" for number in range(arguments.prompts) for name in sets}
-    if arguments.worker is not None:
-        _work(dict(list(jobs.items())[arguments.worker :: arguments.workers]))
-        sys.exit()
-    folder.mkdir(parents=True, exist_ok=True)
-    if not all(path.exists() for path in jobs.values()):
-        command, environment = [sys.executable, *sys.argv, "--worker"], {**os.environ, **ONE_THREAD}
-        workers = [subprocess.Popen([*command, str(number)], env=environment) for number in range(arguments.workers)]
-        if any([worker.wait() for worker in workers]):
-            sys.exit("A worker failed.")
+    paths = kept_files.made(arguments, jobs, _work)
     import torch
 
     host.part("attention.maps.recording"), host.part("parsing.binding")
-    return [Group(**torch.load(path, weights_only=False)) for path in jobs.values()]
+    return [Group(**torch.load(path, weights_only=False)) for path in paths]
 
 
 class Watch:
@@ -95,12 +81,8 @@ def _work(jobs: dict[tuple[str, int], Path]) -> None:
     with torch.inference_mode():
         laboratory = Laboratory(Sampling(**SAMPLING, model_sha256=model_digest()), {"watched": watch})
         for (name, number), path in jobs.items():
-            if not path.exists():
-                group = _drawn(laboratory, watch, name, number, draw_prompts(name, number + 1)[number].text)
-                unfinished = path.with_suffix(f".{os.getpid()}")
-                torch.save(vars(group), unfinished)
-                unfinished.rename(path)
-                print(path.stem, flush=True)
+            group = _drawn(laboratory, watch, name, number, draw_prompts(name, number + 1)[number].text)
+            kept_files.kept(path, partial(torch.save, vars(group)))
 
 
 def _drawn(laboratory: Any, watch: Watch, prompt_set: str, number: int, text: str) -> Group:

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,10 +20,11 @@ from statistics import median
 from typing import Any
 
 import host
+import kept_files
 import numpy as np
 import roc
 from attention_pictures import SAMPLING, model_digest
-from judging import ONE_THREAD, SDPA
+from judging import SDPA
 from report import number, table, with_error, write_report
 from workflows import WORKFLOWS
 
@@ -60,7 +58,7 @@ class Group:
 
 
 def groups_of(arguments: argparse.Namespace) -> list[Group]:
-    """All groups that are asked for. Each worker process runs the whole command once more, as far as this call."""
+    """All groups that are asked for."""
     folder = arguments.kept / f"best-of-{model_digest()}"
     jobs = {
         (name, number, workflow): folder / f"{name}-{number}-{workflow}.json"
@@ -68,16 +66,7 @@ def groups_of(arguments: argparse.Namespace) -> list[Group]:
         for name in arguments.sets
         for workflow in arguments.workflows
     }
-    if arguments.worker is not None:
-        _work(dict(list(jobs.items())[arguments.worker :: arguments.workers]))
-        sys.exit()
-    folder.mkdir(parents=True, exist_ok=True)
-    if not all(path.exists() for path in jobs.values()):
-        command, environment = [sys.executable, *sys.argv, "--worker"], {**os.environ, **ONE_THREAD}
-        workers = [subprocess.Popen([*command, str(number)], env=environment) for number in range(arguments.workers)]
-        if any([worker.wait() for worker in workers]):
-            sys.exit("A worker failed.")
-    return [Group(**json.loads(path.read_text())) for path in jobs.values()]
+    return [Group(**json.loads(path.read_text())) for path in kept_files.made(arguments, jobs, _work)]
 
 
 def _work(jobs: Mapping[tuple[str, int, str], Path]) -> None:
@@ -101,14 +90,9 @@ def _work(jobs: Mapping[tuple[str, int, str], Path]) -> None:
             Sampling(**SAMPLING, model_sha256=model_digest()), {name: watched(WORKFLOWS[name]) for name in NAMES}
         )
         for (name, number, workflow), path in jobs.items():
-            if path.exists():
-                continue
             text = draw_prompts(name, number + 1)[number].text
             group = _drawn(laboratory, maps, Group(name, number, workflow, (), {}, 0.0), text)
-            unfinished = path.with_suffix(f".{os.getpid()}")
-            unfinished.write_text(json.dumps(asdict(group)))
-            unfinished.rename(path)
-            print(path.stem, flush=True)
+            kept_files.kept(path, lambda to, group=group: to.write_text(json.dumps(asdict(group))))
 
 
 def _drawn(laboratory: Any, maps: list, of: Group, text: str) -> Group:
@@ -185,9 +169,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=sets, default=list(SETS), help="prompt sets")
     parser.add_argument("--workflows", nargs="+", choices=NAMES, default=list(NAMES), help="with plain among them")
     parser.add_argument("--prompts", type=int, default=12, help=f"prompts of each set, {GROUP} pictures of each")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of one thread each")
-    parser.add_argument("--kept", type=Path, default=host.ROOT / "output" / "benchmarks", help="where pictures are")
-    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    kept_files.add_arguments(parser)
     parser.add_argument("--tables", type=Path, default=host.RESULTS / "best-of", help="where the tables go, no .md")
     arguments = parser.parse_args()
     records = records_of(groups_of(arguments))

@@ -122,7 +122,8 @@ def main() -> None:
     write_report(text, records, head, arguments.tables)
     from PIL import Image
 
-    Image.fromarray((sheet * 255).round().astype(np.uint8)).save(arguments.tables.with_suffix(".png"), optimize=True)
+    shown = Image.fromarray((sheet * 255).round().astype(np.uint8)).reduce(2)
+    shown.save(arguments.tables.with_suffix(".png"), optimize=True)
     print(text)
 
 
