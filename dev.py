@@ -51,6 +51,7 @@ TEST_TOOLS = (
     "timm>=1.0,<2",
     "matplotlib>=3.9,<4",
 )
+NEWEST_FRONTEND = ROOT / "tests" / "frontend" / "newest_frontend.txt"
 NEEDED_GB = {"torch": 10.0, "other": 1.5}
 
 TOLD = ("Collecting", "Downloading", "Using cached", "Building", "Installing", "Preparing", "Saved")
@@ -127,6 +128,8 @@ class Setup:
         self._install("ComfyUI's packages and spaCy", "other", SPACY_MODEL, files=requirements)
         if tools:
             self._install("Test tools", "other", *TEST_TOOLS)
+            beside = ("--no-deps", "--upgrade", "--target", str(self.dev / "newest_frontend"))
+            self._install("Newest frontend, beside ComfyUI's own", "other", *beside, files=[NEWEST_FRONTEND])
             self._mobile_sam()
         shutil.rmtree(self.scratch, ignore_errors=True)
         return comfyui

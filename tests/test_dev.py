@@ -279,7 +279,7 @@ def test_the_set_up_of_a_complete_clone_takes_less_than_a_second(setup):
     setup.venv.mkdir()
     setup._pip = lambda *_: None
     setup.run(tools=True)
-    assert len(json.loads(setup.stamp.read_text())) == 3
+    assert len(json.loads(setup.stamp.read_text())) == 4
 
     def unexpected(*_):
         raise AssertionError("pip ran")

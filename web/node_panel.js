@@ -25,18 +25,9 @@ export function attachPanel(node, panel) {
         body,
     );
 
-    const height = () => Math.min(MAX_HEIGHT, Math.max(MIN_HEIGHT, body.offsetHeight)) + 2 * MARGIN;
-    const widget = node.addDOMWidget("semantic_binding_panel", "semantic_binding_panel", frame, {
-        serialize: false,
-        hideInPanel: true,
-        hideOnZoom: false,
-        margin: MARGIN,
-        getMinHeight: height,
-    });
-    widget.serialize = false;
-
     let shown;
-    node.semanticBindingPanel = {
+    addToNode(node, frame, {
+        height: () => Math.min(MAX_HEIGHT, Math.max(MIN_HEIGHT, body.offsetHeight)),
         show(output) {
             const joined = panel.join ? panel.join(output, shown) : output;
             const elements = panel.render(joined);
@@ -45,25 +36,39 @@ export function attachPanel(node, panel) {
             body.replaceChildren(...elements);
             growToFit(node);
         },
-    };
-
-    const before = node.onExecuted;
-    node.onExecuted = function (output) {
-        before?.apply(this, arguments);
-        this.semanticBindingPanel.show(output);
-    };
-
+        removed: () => observer.disconnect(),
+    });
     const observer = new ResizeObserver(() => node.setDirtyCanvas?.(true, true));
     observer.observe(body);
-    const removed = node.onRemoved;
+}
+
+/* Adds an element to the node as its panel: at least `height()` high, asked to `show` what a run returned, and told when
+   the node is `removed`. */
+export function addToNode(node, frame, { height, show, removed }) {
+    const widget = node.addDOMWidget("semantic_binding_panel", "semantic_binding_panel", frame, {
+        serialize: false,
+        hideInPanel: true,
+        hideOnZoom: false,
+        margin: MARGIN,
+        getMinHeight: () => height() + 2 * MARGIN,
+    });
+    widget.serialize = false;
+    node.semanticBindingPanel = { show };
+
+    const executed = node.onExecuted;
+    node.onExecuted = function (output) {
+        executed?.apply(this, arguments);
+        this.semanticBindingPanel.show(output);
+    };
+    const wasRemoved = node.onRemoved;
     node.onRemoved = function () {
-        observer.disconnect();
-        removed?.apply(this, arguments);
+        removed();
+        wasRemoved?.apply(this, arguments);
     };
 }
 
 /* A node is made taller when its panel needs it, and never smaller than the user left it. */
-function growToFit(node) {
+export function growToFit(node) {
     const needed = node.computeSize()[1];
     if (node.size[1] < needed) node.setSize([node.size[0], needed]);
     node.setDirtyCanvas(true, true);

@@ -4,6 +4,8 @@ import { app } from "../../scripts/app.js";
 import { bindingPanel } from "./binding_panel.js";
 import { attachPanel } from "./node_panel.js";
 import { textPanel } from "./text_panel.js";
+import { LivePanel } from "./viewer/live.js";
+import { attachViewer } from "./viewer/panel.js";
 import { weightsPanel } from "./weights_panel.js";
 
 const PANELS = {
@@ -39,6 +41,13 @@ const PANELS = {
     SBTrainCoMat: textPanel("The LoRA", "Run the workflow to train; progress is shown below."),
 };
 
+const VIEWER = "SBPreviewAttention";
+
+/* The address of a file that a node has written. */
+function urlOf(file) {
+    return app.api.apiURL(`/view?${new URLSearchParams(file)}`);
+}
+
 function* everyNode(graph) {
     for (const node of graph.nodes) {
         yield node;
@@ -68,20 +77,32 @@ function showStageWeights({ detail }) {
     nodeOfExecution(detail.node)?.semanticBindingPanel?.show(output);
 }
 
+/* A step of a run is over, and this is the attention in it. */
+function showAttentionStep({ detail }) {
+    const node = nodeOfExecution(detail.node);
+    if (!node) return;
+    node.semanticBindingLive ??= new LivePanel(node, urlOf);
+    node.semanticBindingLive.show(detail);
+}
+
 app.registerExtension({
     name: "SemanticBinding",
 
     setup() {
-        const sheet = document.createElement("link");
-        sheet.rel = "stylesheet";
-        sheet.href = new URL("./semantic_binding.css", import.meta.url).href;
-        document.head.append(sheet);
+        for (const file of ["./semantic_binding.css", "./viewer/viewer.css"]) {
+            const sheet = document.createElement("link");
+            sheet.rel = "stylesheet";
+            sheet.href = new URL(file, import.meta.url).href;
+            document.head.append(sheet);
+        }
         app.api.addEventListener("semantic_binding.stage_weights", showStageWeights);
+        app.api.addEventListener("semantic_binding.attention_step", showAttentionStep);
     },
 
     nodeCreated(node) {
         const panel = PANELS[node.comfyClass];
         if (panel) attachPanel(node, panel);
+        if (node.comfyClass === VIEWER) attachViewer(node, urlOf);
     },
 
     /* Called when a run is opened from the history and when the user comes back to an open workflow. */

@@ -14,6 +14,11 @@ def as_tensor(picture: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
 
 
+def as_image(pixels: torch.Tensor) -> Image.Image:
+    """The picture of ``(H, W, 3)`` in 0..1."""
+    return Image.fromarray((pixels.clamp(0, 1) * 255).round().byte().numpy())
+
+
 def write(
     draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: float, width: float, colour, anchor="ls"
 ) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from .colours import coloured
-from .drawing import BACKGROUND, FAINT, INK, as_tensor, write
+from .drawing import BACKGROUND, FAINT, INK, as_image, as_tensor, write
 from .heatmaps import heat_maps, normalised, ranges
 from .recording import Recording
 
@@ -95,8 +95,7 @@ def _sheets(recording: Recording, latent: int, picture: torch.Tensor | None, sty
 
 
 def _image(pixels: torch.Tensor, enlargement: int) -> Image.Image:
-    array = (pixels.clamp(0, 1) * 255).round().byte().numpy()
-    image = Image.fromarray(array)
+    image = as_image(pixels)
     return image.resize((image.width * enlargement, image.height * enlargement), Image.Resampling.BICUBIC)
 
 

@@ -7,6 +7,7 @@ coarsest; rows are found by the binding's key instead of "the second half"; sums
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from ..engine.probabilities import mean_probabilities
 from ..engine.rows import Area, Chunk, membership
 from ..engine.run import Participant, Run, not_given
 from ..engine.steps import check_range, step_range
+from .live import Live, StepMaps
 from .recording import AttentionMaps, Grid, Recording
 from .targets import Target
 
@@ -29,7 +31,8 @@ class RecorderSettings:
 
     ``keep_every`` is None for the mean over the steps from ``start`` to ``end`` (fractions of the run), or k to keep
     every k-th of them; ``point`` is the (x, y) in 0..1 of the patch whose self-attention is recorded; ``affinity``
-    whether that of all patches is, as its mean over the steps.
+    whether that of all patches is, as its mean over the steps; ``on_step``, where there is one, gets the maps of every
+    recorded step when it is over.
     """
 
     binding: Binding
@@ -41,6 +44,7 @@ class RecorderSettings:
     point: tuple[float, float] | None
     affinity: bool
     maps: AttentionMaps
+    on_step: Callable[[StepMaps], None] | None = None
 
     name = "Record Attention"
 
@@ -74,6 +78,7 @@ class Recorder(Participant):
         self.sums: dict[tuple[int | None, int, str], Sum] = {}
         self.affinities: dict[int, Sum] = {}
         self.groups: dict[tuple, torch.Tensor] = {}
+        self.live = Live(settings.on_step, run.steps) if settings.on_step is not None else None
         self.lock = threading.Lock()
 
     def wants(self, call: Call) -> bool:
@@ -130,6 +135,8 @@ class Recorder(Participant):
             self.affinities.setdefault(level, Sum(tuple(patches))).add(found, Box(0, 0, *patches))
 
     def finish(self, latent: torch.Tensor) -> None:
+        if self.live is not None:
+            self.live.end()
         self.settings.maps.add(latent, self._problem() or self._recording())
 
     def _groups(self, length: int, context_rows: int, k: torch.Tensor) -> torch.Tensor:
@@ -155,6 +162,8 @@ class Recorder(Participant):
         with self.lock:
             self.recorded.add(step)
             self.sums.setdefault((kept, level, kind), Sum(grid)).add(maps, box_of(area, grid, level))
+            if self.live is not None and kind == "cross":
+                self.live.add(step, level, grid, maps, box_of(area, grid, level))
 
     def _recording(self) -> Recording:
         settings, run = self.settings, self.run

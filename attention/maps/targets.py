@@ -70,4 +70,6 @@ def _word(binding: Binding, word: str) -> Target:
     spans = tuple(Span(*match.span()) for match in found)
     if not spans:
         raise ValueError(f'"{word}" is not in the prompt. The prompt is: "{binding.text}".')
-    return Target(word, "", binding.positions([Phrase(word, spans)]))
+    positions = binding.positions([Phrase(word, spans)])
+    entity = next((entity.name for entity in binding.entities if set(positions) <= set(binding.group(entity))), "")
+    return Target(word, entity, positions)

@@ -8,6 +8,7 @@ from ...attention.maps.recorder import RecorderSettings
 from ...attention.maps.recording import AttentionMaps
 from ...attention.maps.targets import WHAT, targets_of
 from ..shared import wires
+from .watching import reporter
 
 AGGREGATIONS = ("mean over steps", "keep steps")
 
@@ -142,7 +143,18 @@ class SBRecordAttention(io.ComfyNode):
                         "needs it for sharp outlines. Slower, and grows with the square of the resolution."
                     ),
                 ),
+                io.Boolean.Input(
+                    "live_preview",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Show the maps of each recorded step on this node while the sampler runs, for the first "
+                        "picture of the batch."
+                    ),
+                ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.Model.Output(
                     display_name="model", tooltip="The same model with the recorder on. Connect it to the sampler."
@@ -170,11 +182,13 @@ class SBRecordAttention(io.ComfyNode):
         point_x,
         point_y,
         affinity=False,
+        live_preview=False,
     ) -> io.NodeOutput:
         maps = AttentionMaps()
+        targets = targets_of(binding, record, words)
         settings = RecorderSettings(
             binding=binding,
-            targets=targets_of(binding, record, words),
+            targets=targets,
             resolution=resolution,
             start=start,
             end=end,
@@ -182,5 +196,6 @@ class SBRecordAttention(io.ComfyNode):
             point=(point_x, point_y) if self_attention else None,
             affinity=affinity,
             maps=maps,
+            on_step=reporter(cls, targets) if live_preview else None,
         )
         return io.NodeOutput(with_technique(model, settings), maps)

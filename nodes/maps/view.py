@@ -2,10 +2,12 @@
 
 from comfy_api.latest import io, ui
 
+from ...attention.maps import viewer
 from ...attention.maps.colours import ARCS
 from ...attention.maps.heatmaps import NORMALISATIONS, masks_of
 from ...attention.maps.pictures import LAYOUTS, Style, overlays
 from ..shared import wires
+from .watching import PLACE, folder
 
 
 class SBPreviewAttention(io.ComfyNode):
@@ -114,7 +116,13 @@ class SBPreviewAttention(io.ComfyNode):
         cls, maps, layout, normalisation, colour_map, opacity, mask_threshold, labels, latent=None, images=None
     ) -> io.NodeOutput:
         recording = maps.find(latent)
-        pictures = overlays(recording, images, Style(layout, normalisation, colour_map, opacity, labels))
+        style = Style(layout, normalisation, colour_map, opacity, labels)
+        sheets = overlays(recording, images, style)
         size = recording.image_size if images is None else tuple(images.shape[1:3])
         masks = masks_of(recording, size, mask_threshold)
-        return io.NodeOutput(pictures, masks, ui=ui.PreviewImage(pictures, cls=cls))
+        described = viewer.write(recording, images, style, folder())
+        return io.NodeOutput(
+            sheets,
+            masks,
+            ui={**ui.PreviewImage(sheets, cls=cls).as_dict(), "semantic_binding_maps": [{**PLACE, **described}]},
+        )

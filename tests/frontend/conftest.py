@@ -9,14 +9,32 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from browser import browser_path, launch
+from clone import ROOT, headless
+
+NEWEST = ROOT / ".dev" / "newest_frontend" / "comfyui_frontend_package" / "static"
+
+
+def missing(reason: str) -> None:
+    pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if browser_path() is None:
-        reason = "There is no Chromium or Chrome on this machine. The frontend needs one: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+        missing("There is no Chromium or Chrome on this machine. The frontend needs one: apt-get install chromium")
     with sync_playwright() as playwright:
         opened = launch(playwright)
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="module", params=["pinned", "newest"])
+def each_frontend(request: pytest.FixtureRequest) -> Iterator[headless.Server]:
+    """A server with the frontend that its ComfyUI pins, and one with the frontend of newest_frontend.txt."""
+    if request.param == "pinned":
+        yield request.getfixturevalue("server")
+        return
+    if not NEWEST.is_dir():
+        missing("The newest frontend is not there: dev.py test gets it.")
+    with headless.Server(cpu=True, arguments=("--front-end-root", str(NEWEST))) as running:
+        yield running

@@ -10,6 +10,7 @@ from playwright.sync_api import Locator
 from browser import Frontend, frontend
 from pages import (
     BYPASSED,
+    CONTRAST,
     INNER_PANEL,
     RENDERERS,
     node_of,
@@ -19,22 +20,6 @@ from pages import (
     values,
     workflow,
 )
-
-# The contrast of an element's colour against its panel's ground, as WCAG reckons it; the browser reads the colours.
-CONTRAST = """(element, styled) => {
-    const luminance = colour => {
-        const context = new OffscreenCanvas(1, 1).getContext("2d");
-        context.fillStyle = colour;
-        context.fillRect(0, 0, 1, 1);
-        const [red, green, blue] = [...context.getImageData(0, 0, 1, 1).data].map(value => value / 255)
-            .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-    };
-    const ground = getComputedStyle(element.closest(".sb-panel")).backgroundColor;
-    const [lower, higher] = [getComputedStyle(element)[styled], ground].map(luminance).sort((a, b) => a - b);
-    return (higher + 0.05) / (lower + 0.05);
-}"""
-
 
 WEIGHTS = "Stage weights"
 

@@ -69,7 +69,7 @@ class Frontend:
         page.on("pageerror", lambda error: self._note("error", error.stack or str(error), ""))
 
     def _note(self, kind: str, text: str, url: str) -> None:
-        if kind in ("error", "warning") and any(file.name in text + url for file in WEB.iterdir()):
+        if kind in ("error", "warning") and any(file.name in text + url for file in WEB.rglob("*.js")):
             self.complaints.append(f"{kind}: {text} {url}")
 
     def load(self, workflow: dict, name: str = "test") -> None:

@@ -149,6 +149,7 @@ def test_words_and_rows_that_are_no_words(comfy, part, sd1):
     settings = {"record": "words", "words": "RED, a, blue dog, <start>, <end>, <padding>", "resolution": "latent"}
     recording, reference = recorded(comfy, part, sd1, settings=settings, size=(8, 8))
     assert recording.labels == ("RED", "a", "blue dog", "<start>", "<end>", "<padding>")
+    assert recording.entities == ("cat", "", "dog", "", "", "")
     groups = [[2], [1, 5], [6, 7], [0], [8], range(9, 77)]
     expected = reference.maps(sd1.bound.embedding, groups, (8, 8), 1)
     expected[:, 5] *= 68
