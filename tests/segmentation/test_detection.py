@@ -263,7 +263,8 @@ def test_what_is_not_found_has_an_empty_mask_or_stops(detect, bind, run_graph, n
 
 
 def test_detectors_of_the_folder_are_listed(folder, files, part):
-    assert files.available() == [*WRITERS, *files.REPOSITORIES]
+    known = [*WRITERS, *files.REPOSITORIES]
+    assert [each for each in files.available() if each in known] == known, "tests of other rooms put theirs there too"
     assert files.available()[0] == part("nodes.segmentation.detect").SBDetectEntities.define_schema().inputs[2].default
 
 
