@@ -8,6 +8,7 @@ import torch
 
 from ..attention.maps.heatmaps import upsampled
 from ..attention.maps.recording import Recording
+from ..attention.maps.targets import WORDS
 from ..parsing.binding import Binding
 from ..parsing.excluded import has_no_place
 
@@ -51,7 +52,7 @@ def attended(recording: Recording, binding: Binding) -> Attended:
             f"({', '.join(entities) or 'none'}).{left_out} Name entities in the node the BINDING comes from."
         )
     labels = list(zip(recording.labels, recording.entities, strict=True))
-    if missing := [name for name in entities if (name, name) not in labels]:
+    if missing := [name for name in entities if recording.what == WORDS or (name, name) not in labels]:
         raise ValueError(
             f"The recording has no maps of the entities {', '.join(missing)}, but of: {', '.join(recording.labels)}. "
             "Set record in Record Attention to entities, and connect the same BINDING there and here."

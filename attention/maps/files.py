@@ -25,6 +25,7 @@ def save(recording: Recording, filename_prefix: str) -> str:
     header = {
         "format": FORMAT,
         "prompt": recording.prompt,
+        "what": recording.what,
         "labels": recording.labels,
         "entities": recording.entities,
         "latent_size": recording.latent_size,
@@ -70,6 +71,7 @@ def load(name: str) -> Recording:
         steps=tuple(map(tuple, header["steps"])),
         sigmas=tuple(header["sigmas"]),
         grids=grids,
+        what=header.get("what", ""),
     )
 
 

@@ -44,6 +44,7 @@ class RecorderSettings:
     point: tuple[float, float] | None
     affinity: bool
     maps: AttentionMaps
+    what: str
     on_step: Callable[[StepMaps], None] | None = None
 
     name = "Record Attention"
@@ -195,6 +196,7 @@ class Recorder(Participant):
             steps=tuple(tuple(sorted(self.recorded)) if step is None else (step,) for step in kept),
             sigmas=run.sigmas,
             grids=grids,
+            what=settings.what,
         )
 
     def _problem(self) -> str | None:

@@ -32,9 +32,10 @@ class Grid:
 class Recording:
     """The attention of one sampling run.
 
-    ``labels`` name the maps and ``entities`` the entity each belongs to ("" for none). ``latent_size`` is (height,
-    width) in cells of ``cell`` pixels. ``steps`` holds, for each kept map, the steps of the run it is the mean of;
-    ``sigmas`` is the noise schedule of the whole run.
+    ``what`` was recorded is one of ``targets.WHAT``, or "" in files that do not tell. ``labels`` name the maps and
+    ``entities`` the entity each belongs to ("" for none). ``latent_size`` is (height, width) in cells of ``cell``
+    pixels. ``steps`` holds, for each kept map, the steps of the run it is the mean of; ``sigmas`` is the noise schedule
+    of the whole run.
     """
 
     prompt: str
@@ -45,6 +46,7 @@ class Recording:
     steps: tuple[tuple[int, ...], ...]
     sigmas: tuple[float, ...]
     grids: tuple[Grid, ...]
+    what: str = ""
 
     @property
     def latents(self) -> int:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ...parsing.binding import Binding, Phrase, Span
 
-WHAT = ("entities", "entities and attributes", "words")
+ENTITIES, PARTS, WORDS = WHAT = ("entities", "entities and attributes", "words")
 SPECIAL_WORDS = {"<start>": "start", "<end>": "end", "<padding>": "padding"}
 
 
@@ -33,11 +33,11 @@ def targets_of(binding: Binding, what: str, words: str) -> tuple[Target, ...]:
     Raises:
         ValueError: there is nothing to record, a word is not in the prompt, or something has no tokens.
     """
-    if what == "words":
+    if what == WORDS:
         targets = [_word(binding, word.strip()) for word in words.split(",") if word.strip()]
         if not targets:
             raise ValueError(f'There are no words to record. Write words of the prompt, which is: "{binding.text}".')
-    elif what == "entities":
+    elif what == ENTITIES:
         targets = [Target(entity.name, entity.name, binding.group(entity)) for entity in binding.entities]
     else:
         targets = [

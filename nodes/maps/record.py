@@ -196,6 +196,7 @@ class SBRecordAttention(io.ComfyNode):
             point=(point_x, point_y) if self_attention else None,
             affinity=affinity,
             maps=maps,
+            what=record,
             on_step=reporter(cls, targets) if live_preview else None,
         )
         return io.NodeOutput(with_technique(model, settings), maps)

@@ -101,8 +101,8 @@ def test_wrong_wiring(run_graph, graph):
     graph["record"]["inputs"]["record"] = "entities and attributes"
     fails("maps of their own for circle: red, square: blue.*Set record in Record Attention to entities;")
     graph["record"]["inputs"]["record"] = "words"
-    graph["record"]["inputs"]["words"] = "and"
-    fails("no maps of the entities circle, square, but of: and. Set record in Record Attention to entities,")
+    graph["record"]["inputs"]["words"] = "circle, square"
+    fails("no maps of the entities circle, square, but of: circle, square. Set record in Record Attention to entities,")
     graph["record"]["inputs"]["record"] = "entities"
     graph["bind"]["inputs"]["entities"] = "circle: red"
     fails(r"two entities or more, and the BINDING has 1 \(circle\)")
