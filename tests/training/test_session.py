@@ -68,22 +68,23 @@ def test_a_step_is_that_of_the_losses_written_out(part, train, task_of, settings
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["sd1", "sd2"])
-def test_attention_goes_into_the_masks(train, task_of, tiny, part, layout):
-    """More of it than at the same noise without training."""
+def test_attention_goes_into_the_masks(train, samples_of, tiny, part, layout):
+    """More of it than at the same noise without training, learnt from one picture."""
     optimisation = part("training.loop").Optimisation
+    task = part("training.tokencompose").TokenCompose(samples_of(layout)[:1], "one", 1.0, 0.0)
     curves = [
         train(
             tiny(layout).model,
-            task_of(layout, token=1.0, pixel=0.0),
+            task,
             name=f"{layout} at {rate}",
-            steps=16,
-            batch=4,
+            steps=32,
+            batch=1,
             optimisation=optimisation(rate=rate),
         )[0].curves.losses
-        for rate in (0.0, 3e-3)
+        for rate in (0.0, 1e-2)
     ]
-    fixed, trained = ({name: sum(each[name][-4:]) for name in NAMES} for each in curves)
-    assert trained["token loss"] < 0.98 * fixed["token loss"]
+    fixed, trained = ({name: sum(each[name][8:]) for name in NAMES} for each in curves)
+    assert trained["token loss"] < 0.93 * fixed["token loss"]
     assert trained["attention within masks"] > fixed["attention within masks"]
 
 
