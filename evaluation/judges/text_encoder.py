@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import comfy.model_management
 import torch
 
+from . import output_layer
 from .judging import PROBABILITY
 from .questions import Question
 from .vision_language import REQUEST
@@ -34,22 +35,33 @@ class TextEncoderJudge:
             ValueError: the text encoder takes no pictures, or has no yes or no.
         """
         yes, no = self._answers()
+        logits_of = self._first_logits
+        if _lacks_output_layer(_network(self.clip)):
+            layer = output_layer.rows(output_layer.file_of(self.clip), [*yes, *no])
+            yes, no = range(len(yes)), range(len(yes), len(layer))
+
+            def logits_of(tokens: dict[str, Any]) -> torch.Tensor:
+                return layer @ self._last_state(tokens)
+
         found = []
         for question in questions:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            found.append(share_of_yes(self.first_logits(picture, question.text), yes, no).item())
+            found.append(share_of_yes(logits_of(self._tokens(picture, question.text)), yes, no).item())
         return found
 
-    def first_logits(self, picture: torch.Tensor, question: str) -> torch.Tensor:
-        """``(V,)``: of the first token of the answer, where ComfyUI's own generation chooses one of them."""
+    def _tokens(self, picture: torch.Tensor, question: str) -> dict[str, Any]:
         text = f"{question} {REQUEST}"
         chat = "<|im_start|>" in getattr(self.clip.tokenizer, "llama_template", "")
-        tokens = self.clip.tokenize(
-            CHAT.format(text) if chat else text, image=picture[None], skip_template=False, min_length=1, thinking=False
-        )
+        # ComfyUI's tokenizers take a picture by one of two names.
+        asked = {"image": picture[None], "images": [picture[None]], "skip_template": False}
+        tokens = self.clip.tokenize(CHAT.format(text) if chat else text, min_length=1, thinking=False, **asked)
         (rows,) = tokens.values()
         if not any(isinstance(each[0], dict) for row in rows for each in row):
             raise _no_judge(self.clip, "its tokenizer puts no picture among the tokens")
+        return tokens
+
+    def _first_logits(self, tokens: dict[str, Any]) -> torch.Tensor:
+        """``(V,)``: of the first token of the answer, where ComfyUI's own generation chooses one of them."""
         network, seen = _network(self.clip), []
 
         def first(logits: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
@@ -62,6 +74,15 @@ class TextEncoderJudge:
         finally:
             del network.sample_token
         return seen[0]
+
+    def _last_state(self, tokens: dict[str, Any]) -> torch.Tensor:
+        """``(C,)``: the hidden state of the last token, where ComfyUI encodes these tokens for an image model."""
+        model = self.clip.cond_stage_model
+        model.reset_clip_options()
+        device = self.clip.load_model(tokens).load_device
+        model.set_clip_options({"execution_device": device})
+        (rows,) = tokens.values()
+        return _encoder(model).encode_token_weights(rows)[0][0, -1].float().cpu()
 
     def _answers(self) -> tuple[list[int], list[int]]:
         tokenizer = getattr(self.clip.tokenizer, self.clip.tokenizer.clip).tokenizer
@@ -78,17 +99,25 @@ def check(clip: Any) -> None:
         raise _no_judge(clip, "it reads no pictures or writes no text")
     if not network.model.config.final_norm:
         raise _no_judge(clip, "ComfyUI loads it without its last layers")
-    if type(network).__name__ == "Qwen25_7BVLI":
-        raise _no_judge(
-            clip, "ComfyUI loads Qwen2.5-VL without its output layer, so that its answers mean nothing; Qwen3-VL has it"
-        )
+    if _lacks_output_layer(network):
+        try:
+            output_layer.file_of(clip)
+        except ValueError as error:
+            raise _no_judge(clip, str(error)) from error
+
+
+def _encoder(model: Any) -> Any:
+    """Of a model that has several encoders, the one that its name is of; None if it names none."""
+    return getattr(model, getattr(model, "clip", ""), None)
 
 
 def _network(clip: Any) -> Any:
-    """The network of a CLIP; of one that has several, the part that its name is of."""
-    model = clip.cond_stage_model
-    encoder = getattr(model, getattr(model, "clip", ""), None)
-    return getattr(encoder, "transformer", None)
+    return getattr(_encoder(clip.cond_stage_model), "transformer", None)
+
+
+def _lacks_output_layer(network: Any) -> bool:
+    """Qwen2.5-VL, whose words are not tied to an output layer that ComfyUI does not load."""
+    return type(network).__name__ == "Qwen25_7BVLI"
 
 
 def class_of(clip: Any) -> str:

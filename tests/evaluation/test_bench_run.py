@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import signal
 import subprocess
 import sys
@@ -193,6 +195,24 @@ def test_a_detector_as_the_judge(command, server, tmp_path):
     assert [each["entity"] for each in one["questions"]] == ["square"]
     text = (tmp_path / "out" / "table.md").read_text("utf-8")
     assert "## MULTIGEN" in text and "## VISOR" in text and "## above" in text
+
+
+@pytest.mark.slow
+def test_a_judge_of_load_judge(command, server, tmp_path):
+    """Judge Binding is put behind the picture and asks the demo world's judge its questions."""
+    done = run([*command(server.url, judge="demo world"), "--aggregate", "product"])
+    assert done.returncode == 0, done.stderr
+    made = rows(tmp_path)
+    assert len(made) == 4
+    for row in made:
+        (image,) = row["images"]
+        values = [each["probability"] if each["wanted"] else 1 - each["probability"] for each in image["questions"]]
+        assert set(values) <= {0, 1} and image["score"] == math.prod(values)
+        assert {each["entity"] for each in image["questions"]} == set(re.findall("circle|square|star", row["prompt"]))
+    by_prompt = {prompt: {row["images"][0]["score"] for row in made if row["prompt"] == prompt} for prompt in PROMPTS}
+    assert all(len(scores) == 1 for scores in by_prompt.values()), "the same pictures"
+    table = json.loads((tmp_path / "out" / "table.json").read_text("utf-8"))
+    assert [line["n"] for line in table["rows"]] == [2, 2]
 
 
 @pytest.mark.slow

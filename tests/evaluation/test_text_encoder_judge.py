@@ -1,4 +1,4 @@
-"""Text encoders as judges: ComfyUI's own Qwen3-VL, small and random, against that of transformers."""
+"""Text encoders as judges: ComfyUI's own Qwen3-VL and Qwen2.5-VL, small and random, against those of transformers."""
 
 import re
 from types import SimpleNamespace
@@ -25,19 +25,24 @@ def qwen(comfy, monkeypatch):
         return tiny_text_encoder.made(monkeypatch)
 
 
+def picture_of(patch):
+    """Of whole bytes and 4 x 6 patches of that side, so that nothing is rounded or resized."""
+    return torch.randint(0, 256, (4 * patch, 6 * patch, 3), generator=torch.Generator().manual_seed(0)) / 255
+
+
 @pytest.fixture
 def picture():
-    """Of whole bytes and whole patches, so that nothing is rounded or resized."""
-    return torch.randint(0, 256, (64, 96, 3), generator=torch.Generator().manual_seed(0)) / 255
+    return picture_of(16)
 
 
-def expected(qwen, picture, text):
-    """P(yes) by transformers' Qwen3VLForConditionalGeneration."""
+QWEN3 = {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+
+
+def expected(qwen, picture, text, processor=QWEN3):
+    """P(yes) by the class of transformers."""
     from transformers import Qwen2VLImageProcessor
 
-    images = Qwen2VLImageProcessor(
-        min_pixels=3136, max_pixels=12845056, patch_size=16, image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )
+    images = Qwen2VLImageProcessor(min_pixels=3136, max_pixels=12845056, **processor)
     pixels = images((picture * 255).round().to(torch.uint8).numpy(), return_tensors="pt")
     vision = "<|vision_start|>" + "<|image_pad|>" * 6 + "<|vision_end|>"
     prompt = f"<|im_start|>user\n{vision}{text} Answer with one word: yes or no.<|im_end|>\n<|im_start|>assistant\n"
@@ -65,12 +70,13 @@ def test_answers_are_those_of_transformers(text_encoder, part, qwen, picture):
 
 def test_the_text_encoder_is_as_before_afterwards(text_encoder, part, qwen, picture):
     network = qwen.clip.cond_stage_model.qwen3vl_4b.transformer
+    asked = [part("evaluation.judges.questions").Question(TEXTS[0], "cat", "own")]
     judge = text_encoder.TextEncoderJudge(qwen.clip)
     with torch.inference_mode():
-        judge.first_logits(picture, TEXTS[0])
+        judge.answer(picture, asked)
         assert "sample_token" not in vars(network)
         with pytest.raises(IndexError):
-            judge.first_logits(picture[..., :2], TEXTS[0])
+            judge.answer(picture[..., :2], asked)
     assert "sample_token" not in vars(network)
 
 
@@ -93,13 +99,58 @@ def clip_of(network_class, config):
     return SimpleNamespace(cond_stage_model=model)
 
 
-def test_qwen_image_s_encoder_lacks_its_output_layer(text_encoder, comfy):
-    from comfy.text_encoders.llama import Qwen25_7BVLI
+@pytest.fixture
+def qwen_image(comfy, monkeypatch, tmp_path):
+    """Qwen-Image's text encoder, as ComfyUI loads it from a file, and ``file``."""
+    import tiny_text_encoder
 
+    with torch.inference_mode():
+        return tiny_text_encoder.made_of_qwen_image(monkeypatch, tmp_path / "qwen.safetensors")
+
+
+@pytest.mark.parametrize("form", ["as it is", "fp8 with its scale"])
+def test_qwen_image_s_encoder_gets_its_output_layer_from_its_file(text_encoder, part, qwen_image, form):
+    from safetensors.torch import load_file, save_file
+
+    if form != "as it is":
+        weights, head = load_file(qwen_image.file), qwen_image.module.lm_head.weight
+        weights["lm_head.weight"] = (head / 0.25).to(torch.float8_e4m3fn)
+        weights["lm_head.scale_weight"] = torch.tensor(0.25)
+        with torch.inference_mode():
+            head.copy_(weights["lm_head.weight"].float() * 0.25)
+        save_file(weights, qwen_image.file)
+    question = part("evaluation.judges.questions").Question
+    text_encoder.check(qwen_image.clip)
+    picture = picture_of(14)
+    with torch.inference_mode():
+        judge = text_encoder.TextEncoderJudge(qwen_image.clip)
+        found = judge.answer(picture, [question(text, "cat", "own") for text in TEXTS])
+    wanted = [expected(qwen_image, picture, text, {}) for text in TEXTS]
+    assert found == pytest.approx(wanted, rel=1e-3)
+    assert abs(wanted[0] - wanted[1]) > 1e-3
+
+
+def test_a_file_without_output_layer_is_told(text_encoder, part, qwen_image):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(qwen_image.file)
+    save_file({**weights, "lm_head.weight": torch.zeros(152064, 1, dtype=torch.uint8)}, qwen_image.file)
+    file = part("evaluation.judges.output_layer").file_of(qwen_image.clip)
+    with pytest.raises(ValueError, match=r"qwen.safetensors has its output layer \(lm_head.weight\) as uint8, which"):
+        part("evaluation.judges.output_layer").rows(file, [0])
+    del weights["lm_head.weight"]
+    save_file(weights, qwen_image.file)
     with pytest.raises(
-        ValueError, match=r"\(Qwen25_7BVLI\) cannot judge pictures: ComfyUI loads Qwen2.5-VL without its"
+        ValueError,
+        match=r"\(Qwen25_7BVLI\) cannot judge pictures: .* \(lm_head.weight\), and qwen.safetensors does not",
     ):
-        text_encoder.check(clip_of(Qwen25_7BVLI, {"num_hidden_layers": 1}))
+        text_encoder.check(qwen_image.clip)
+    qwen_image.file.write_bytes(b"GGUF")
+    with pytest.raises(ValueError, match=r"qwen.safetensors does not have it"):
+        text_encoder.check(qwen_image.clip)
+    qwen_image.clip.patcher.cached_patcher_init = None
+    with pytest.raises(ValueError, match=r"its file is not known\. Connect"):
+        text_encoder.check(qwen_image.clip)
 
 
 def test_encoders_without_their_last_layers_are_told(text_encoder, comfy):
