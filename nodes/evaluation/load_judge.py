@@ -45,8 +45,8 @@ class SBLoadJudge(io.ComfyNode):
                     "clip",
                     optional=True,
                     tooltip=(
-                        "A text encoder that is a vision language model itself, such as Qwen-Image's. It judges where judge "
-                        "is text encoder."
+                        "A text encoder that is a vision language model itself, such as Qwen-Image's. It judges where "
+                        "judge is text encoder."
                     ),
                 ),
             ],
