@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import base64
+import html
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,33 +92,42 @@ def test_a_raising_node_is_named(server):
     assert "Traceback" in caught.value.traceback or "File" in caught.value.traceback
 
 
-def test_pictures_get_readable_names_and_replace_older_ones(part, server, tmp_path, monkeypatch):
-    program = part("demo.run")
-    monkeypatch.setattr(program, "OUTPUT", tmp_path)
-    graph = {**PICTURE, "2": {**PICTURE["2"], "_meta": {"title": "Save: the image"}}}
-    (tmp_path / "my-graph-old-1.png").touch()
-    paths = program.save_pictures(server, program.slug("My graph"), graph, server.run(graph))
-    assert [path.name for path in paths] == ["my-graph-save-the-image-1.png", "my-graph-save-the-image-2.png"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [path.name for path in paths]
-    assert Image.open(paths[0]).size == (16, 8)
+def test_the_page_has_what_a_run_made(part, server):
+    program, page = part("demo.run"), part("demo.page")
+    graph = {
+        **PICTURE,
+        "2": {**PICTURE["2"], "_meta": {"title": "Save: <the image>"}},
+        "7": {"class_type": "SBScoreBinding", "_meta": {"title": "Score"}, "inputs": {}},
+    }
+    pictures = program.pictures_of(server, graph, server.run(PICTURE))
+    assert [each.label for each in pictures] == ["Save: <the image>"] * 2
+    scores = program.scores_of(graph, SimpleNamespace(outputs={"7": {"semantic_binding_score": [RECORD]}}))
+    note = "## A title\n\nThe **same** seed & *prompt*:\n\n- one\n- `two`"
+    made = page.page("Title", "About.", [page.Section("A name", note, pictures, scores, 1.25)], [("Other", "why <b>")])
+    assert "<p>The <b>same</b> seed &amp; <i>prompt</i>:</p><ul><li>one</li><li><code>two</code></li></ul>" in made
+    assert "0% of the images right, 33% of the entities" in made and "why &lt;b&gt;" in made
+    assert "leak: red circle; blue square -&gt; red square; green heart -&gt; missing; also yellow star" in made
+    shown = re.findall(r'alt="Save: &lt;the image&gt;" src="data:image/png;base64,([^"]+)"', made)
+    assert [Image.open(BytesIO(base64.b64decode(each))).size for each in shown] == [(16, 8)] * 2
+    assert not re.search(r'(?:src|href)="(?!data:)', made), "it needs no other file"
 
 
-def test_the_score_table_says_what_was_bound_to_what(part):
+def test_workflows_are_chosen_by_name(part):
     program = part("demo.run")
-    run = SimpleNamespace(outputs={"7": {"semantic_binding_score": [RECORD]}})
-    graph = {"7": {"class_type": "SBScoreBinding", "_meta": {"title": "Score"}, "inputs": {}}}
-    lines = program.score_table(program.score_records(graph, run)).splitlines()
-    assert "red circle; blue square -> red square; green heart -> missing; also yellow star" in lines[2]
-    assert "0% right" in lines[3] and "33% of the entities right" in lines[3]
+    graphs = program.load_graphs(program.WORKFLOWS / "api")
+    assert set(program.TOUR) <= set(graphs), "the tour is of workflows that there are"
+    assert program.choose(graphs, []) == list(program.TOUR)
+    assert program.choose(graphs, ["all"]) == list(graphs)
+    assert program.choose(graphs, ["two SUBJECTS"]) == [name for name in graphs if "wo subjects" in name]
+    with pytest.raises(headless.ServerError, match='There is no workflow "zebra". There are: .*Two subjects'):
+        program.choose(graphs, ["zebra"])
 
 
 def test_workflows_that_read_what_others_save_come_last(part):
     program = part("demo.run")
-    order = list(program.load_graphs(program.WORKFLOWS).values())
+    order = list(program.load_graphs(program.WORKFLOWS / "api").values())
     loads = ["SBLoadAttention" in program.classes(graph) for graph in order]
-    scores = ["SBScoreBinding" in program.classes(graph) for graph in order]
     assert loads == sorted(loads) and any(loads)
-    assert scores == sorted(scores, reverse=True) and any(scores)
 
 
 def test_interrupting_the_demo_stops_its_server(tmp_path):
@@ -144,16 +155,26 @@ def test_a_server_that_dies_during_a_run():
 
 
 @pytest.mark.slow
-def test_the_demo_runs_every_workflow(part):
-    done = subprocess.run([sys.executable, "-m", "demo.run"], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("names", [[], ["all"]], ids=["a tour", "all"])
+def test_the_demo_makes_one_page(part, names, tmp_path):
+    """In a folder of its own: what the demo writes beside the page would be seen there."""
+    copy = tmp_path / "pack"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".dev", ".git", "output", "tests", "benchmarks"))
+    settings = {**os.environ, "COMFYUI_PATH": str(headless.comfyui_folder())}
+    command = [sys.executable, "-m", "demo.run", *names]
+    done = subprocess.run(command, cwd=copy, env=settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    listed, table = done.stdout.split("Pictures:\n")[1].split("\n\n", 1)
-    pictures = [Image.open(path.strip()) for path in listed.splitlines()]
+    assert len(done.stdout.splitlines()) <= 10
+    assert [path.name for path in (copy / "output").iterdir()] == ["index.html"]
+    made = (copy / "output" / "index.html").read_text("utf-8")
+    pictures = [Image.open(BytesIO(base64.b64decode(each))) for each in re.findall(r"base64,([^\"]+)", made)]
     assert len(pictures) >= 8 and all(picture.width >= 128 for picture in pictures)
-    assert table.splitlines()[0].endswith("what was bound to what") and "of the entities right" in table
-    graphs = [json.loads(path.read_text("utf-8")) for path in (ROOT / "workflows" / "api").glob("*.json")]
     program = part("demo.run")
-    run = [graph for graph in graphs if not program.classes(graph) & program.NEEDING.keys()]
-    assert len(graphs) - len(run) == done.stdout.count("left out: it needs")
-    scored = sum(node["class_type"] == "SBScoreBinding" for graph in run for node in graph.values())
-    assert table.count("of the entities right") == scored
+    graphs = program.load_graphs(program.WORKFLOWS / "api")
+    chosen = program.choose(graphs, names)
+    run = [name for name in chosen if not program.classes(graphs[name]) & program.NEEDING.keys()]
+    assert re.findall("<section><h2>(.*?)</h2>", made)[:-1] == [html.escape(name) for name in run]
+    scored = sum(node["class_type"] == "SBScoreBinding" for name in run for node in graphs[name].values())
+    assert made.count("of the images right") == scored > 0
+    left = set(graphs) - set(run)
+    assert len(re.findall("<tr><th>", made.split("<h2>Not run</h2>")[1])) == len(left) > 0
