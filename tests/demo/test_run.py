@@ -119,7 +119,9 @@ def test_workflows_are_chosen_by_name(part):
     assert program.choose(graphs, []) == list(program.TOUR)
     assert program.choose(graphs, ["all"]) == list(graphs)
     assert program.choose(graphs, ["two SUBJECTS"]) == [name for name in graphs if "wo subjects" in name]
-    with pytest.raises(headless.ServerError, match='There is no workflow "zebra". There are: .*Two subjects'):
+    with pytest.raises(
+        part("demo.server").ServerError, match='There is no workflow "zebra". There are: .*Two subjects'
+    ):
         program.choose(graphs, ["zebra"])
 
 
