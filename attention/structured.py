@@ -91,8 +91,8 @@ class StructuredSettings:
             )
         if replaced := run.replaced.get(self.binding.key):
             raise ValueError(
-                f"{NAME} would undo what Token Arithmetic has done to {', '.join(sorted(replaced))}: it gives words the "
-                "values of the prompt's own phrases. Take one of the two nodes away."
+                f"{NAME} would undo what Token Arithmetic has done to {', '.join(sorted(replaced))}: it gives words "
+                "the values of the prompt's own phrases. Take one of the two nodes away."
             )
         return Structured(self, run)
 

@@ -126,8 +126,8 @@ def alone(clip, binding, phrase: str, width: int) -> Encoded:
         raise ValueError(f'The phrase "{phrase}" cannot be encoded. {error}') from error
     if rows.shape[-1] != width:
         raise ValueError(
-            f"This CLIP makes rows of {rows.shape[-1]} columns, the conditioning has {width}. Connect the CLIP that the "
-            "prompt was encoded with."
+            f"This CLIP makes rows of {rows.shape[-1]} columns, the conditioning has {width}. Connect the CLIP that "
+            "the prompt was encoded with."
         )
     return Encoded(phrase, encoders, rows, pooled)
 
