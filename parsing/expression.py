@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 SIGNS = {"+": 1.0, "-": -1.0, "\u2212": -1.0, "\u2013": -1.0}
+"""Programs for writing make a dash or the sign of mathematics of a hyphen."""
 BETWEEN = re.compile(r"(?<!\S)([+\-\u2212\u2013])(?!\S)")
-HALF_APART = re.compile(r"\+|(?<!\S)-|-(?!\S)")
-"""A sign that is part of a word, or might be: a hyphen is, with a letter on both sides ("t-shirt")."""
+MISPLACED = re.compile(r"\+|(?<!\S)-|-(?!\S)")
+"""A sign within a phrase; but a hyphen joins two parts of a word."""
 ESCAPED = re.compile(r"\\[()]")
 
 
@@ -21,56 +24,47 @@ class Term(NamedTuple):
 
 
 def parse(expression: str) -> tuple[Term, ...]:
-    """The terms of a sum, in order. Signs have white space on both sides; a phrase may have its weight before it.
+    """The terms of a sum, in order. Signs have white space on both sides; a phrase may have a weight before it.
 
     Raises:
         ValueError: the expression is empty, or part of it is not understood; the message names the part.
     """
     if not expression.strip():
-        raise ValueError(
-            'The expression is empty. Write a sum of phrases, for example "a dog + a dog with a hat - a dog".'
-        )
+        raise ValueError('The expression is empty. Write a sum of phrases, for example "a dog + a hat".')
     first, *others = BETWEEN.split(expression.strip())
-    signs, parts = others[0::2], [first, *others[1::2]]
-    _check_sides(signs, parts)
-    return tuple(_term(SIGNS[sign], part.strip()) for sign, part in zip(["+", *signs], parts, strict=True))
+    signs, phrases = others[0::2], [first, *others[1::2]]
+    for sign, (before, behind) in zip(signs, pairwise(phrases), strict=True):
+        for phrase, side in ((before, "before"), (behind, "behind")):
+            if not phrase.strip():
+                raise _misunderstood(f"{before}{sign}{behind}".strip(), f'there is no phrase {side} "{sign}"')
+    return tuple(_term(SIGNS[sign], phrase.strip()) for sign, phrase in zip(["+", *signs], phrases, strict=True))
 
 
-def written(terms: tuple[Term, ...]) -> str:
-    """The sum as ``parse`` reads it."""
-    texts = [f"{abs(weight):g} * {phrase}" if abs(weight) != 1 else phrase for weight, phrase in terms]
+def written(terms: Sequence[Term]) -> str:
+    """The sum as it was read."""
+    texts = [phrase if abs(weight) == 1 else f"{abs(weight):g} * {phrase}" for weight, phrase in terms]
     signs = ["-" if term.weight < 0 else "+" for term in terms]
     return " ".join(f"{sign} {text}" for sign, text in zip(signs, texts, strict=True)).removeprefix("+ ")
 
 
-def _check_sides(signs: list[str], parts: list[str]) -> None:
-    """Raise ValueError unless there is a phrase on both sides of every sign."""
-    for number, sign in enumerate(signs):
-        for part, side in ((parts[number], "before"), (parts[number + 1], "behind")):
-            if not part.strip():
-                shown = f"{parts[number]}{sign}{parts[number + 1]}".strip()
-                raise _misunderstood(shown, f'there is no phrase {side} "{sign}"')
-
-
-def _term(sign: float, part: str) -> Term:
-    """A phrase with or without a weight."""
-    if HALF_APART.search(part):
-        raise _misunderstood(part, 'write "+" and "-" with a space on both sides')
-    number, star, phrase = part.rpartition("*")
-    phrase = phrase.strip()
+def _term(sign: float, text: str) -> Term:
+    number, star, phrase = text.rpartition("*")
     weight = _number(number) if star else 1.0
+    phrase = phrase.strip()
     if weight is None:
-        raise _misunderstood(part, 'before "*" stands one number, as in "0.8 * hat"')
+        raise _misunderstood(text, 'before "*" stands one number, as in "0.8 * hat"')
     if not phrase:
-        raise _misunderstood(part, 'there is no phrase behind "*"')
-    plain = ESCAPED.sub("", phrase)
-    if plain.count("(") != plain.count(")"):
+        raise _misunderstood(text, 'there is no phrase behind "*"')
+    if MISPLACED.search(phrase):
+        raise _misunderstood(text, 'write "+" and "-" with a space on both sides')
+    parentheses = ESCAPED.sub("", phrase)
+    if parentheses.count("(") != parentheses.count(")"):
         raise _misunderstood(
-            part, 'parentheses open and close within one phrase, as in "(red:1.2) hat"; write sums without them'
+            text, 'parentheses open and close within one phrase, as in "(red:1.2) hat"; write sums without them'
         )
     word = phrase.split()[0]
     if _number(word) is not None and ("." in word or word == phrase):
-        raise _misunderstood(part, f'if {word} is a weight, write "{word} * hat"')
+        raise _misunderstood(text, f'if {word} is a weight, write "{word} * ..."')
     return Term(sign * weight, phrase)
 
 
