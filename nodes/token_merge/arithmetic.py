@@ -151,5 +151,5 @@ def summary(entity, terms: tuple[Term, ...], end_tokens: str) -> str:
     """What the node has done, for people."""
     lines = [f"{entity.name}: {written(terms)}"]
     if end_tokens == CHANGED:
-        lines.append(f'End tokens: + {written(terms)} - "{entity.anchor_phrase}"')
+        lines.append(f"End tokens: + ({written(terms)}) - ({entity.anchor_phrase})")
     return "\n".join(lines)
