@@ -1,6 +1,6 @@
 """Token arithmetic: concepts added to an entity, taken off it, or put in its place, as sums of phrases.
 
-ToMe (Hu et al. 2024, arXiv 2411.07132), section 3.1, finds the rows of CLIP's text encoder nearly additive: "queen"
+ToMe (Hu et al. 2024, arXiv 2411.07132), section 3, finds the rows of CLIP's text encoder nearly additive: "queen"
 minus "king" is "woman" minus "man". Each phrase is encoded alone. The encoder is causal, so that the last row of its
 words means the whole phrase; the end and padding rows behind hold it too.
 """
