@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from injecting import SubjectBench
 from merge import MERGE, MergeBench, rows_of
 from modulation_graphs import CLIP
 from summing import ARITHMETIC, SumBench, summed_graph
@@ -183,6 +184,18 @@ def test_structured_conditioning_is_refused(sd1, part):
         model = node.execute(sd1.model, sd1.clip, sd1.bound.binding, 0.0, 1.0).args[0]
     with pytest.raises(ValueError, match="Structured Conditioning would undo what Token Arithmetic has done to cat"):
         sd1.run(model, sd1.sum("hat", "cat").conditioning)
+
+
+def test_a_subject_is_fused_with_the_sum(comfy, part, tiny, sd1):
+    """At the first piece of the noun, where a word alone would have it at the last."""
+    bench = SubjectBench(comfy, part, tiny("sd1"))
+    bound = bench.bind("a shapeshifter and a dog", "shapeshifter | dog")
+    first, *others = bound.binding.positions([bound.binding.entities[0].noun])
+    assert others
+    summed = sd1.sum("a hat", "1", bound)
+    injected = bench.inject(None, summed.conditioning, bench.subject(bound.binding, "1", bench.picture(1)))
+    rows = bench.run(injected.model, injected.conditioning).own[-1].of(0)
+    torch.testing.assert_close(rows, bench.fused(summed.rows, {first: 1}), rtol=1e-4, atol=1e-4)
 
 
 def test_refusals(sd1, tiny):
