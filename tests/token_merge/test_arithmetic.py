@@ -87,6 +87,9 @@ def test_an_embedding_with_other_rows_in_each_encoder(comfy, part, tiny, tmp_pat
     assert torch.equal(found[:, 7, :32], alone[:, 4, :32]) and torch.equal(found[:, 6, 32:], alone[:, 3, 32:])
     assert not found[:, 6, :32].any() and not found[:, 5, 32:].any()
     assert torch.equal(found[:, 7, 32:], bound.embedding[:, 7, 32:])
+    save_file({"clip_l": torch.ones(1, 32)}, tmp_path / "half.safetensors")
+    with pytest.raises(ValueError, match='"embedding:half" has no token for text encoder g'):
+        bench.sum("hat + embedding:half", "cat", bound)
 
 
 def test_weights_in_phrases_and_names_in_parentheses(sd1):
