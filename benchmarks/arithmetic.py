@@ -41,16 +41,16 @@ SUMS = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is drawn: a prompt, by its text, with a sum in the place of its first entity, or none; ``ends`` is the
-    node's ``end_tokens``."""
+    """What is drawn: a `Prompt`, with a sum in the place of its first entity, or none; ``ends`` is the node's
+    ``end_tokens``."""
 
-    text: str
+    prompt: Any
     expression: str = ""
     ends: str = "changed"
 
     @property
     def name(self) -> str:
-        return " ".join(filter(None, (self.text, self.expression, self.ends)))
+        return " ".join(filter(None, (self.prompt.text, self.expression, self.ends)))
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ def changes_of(prompt_set: str, number: int) -> dict[str, Change]:
     for name, (start, goal) in goals.items():
         expression = SUMS[name].format(**words)
         ways = {
-            PLAIN: Drawing(start.text),
-            SUM: Drawing(start.text, expression),
-            KEPT: Drawing(start.text, expression, "kept"),
-            WRITTEN: Drawing(goal.text),
+            PLAIN: Drawing(start),
+            SUM: Drawing(start, expression),
+            KEPT: Drawing(start, expression, "kept"),
+            WRITTEN: Drawing(goal),
         }
         found[name] = Change(goal.wanted, {way: ways[way] for way in WAYS[prompt_set]})
     return found
@@ -111,7 +111,8 @@ def _work(jobs: Mapping[tuple[str, int, Drawing], Path]) -> None:
         laboratory = Laboratory(sampling, {drawing.name: _making(drawing) for _, _, drawing in jobs})
         for (name, number, drawing), path in jobs.items():
             seeds = tuple(range(number * GROUP, (number + 1) * GROUP))
-            _, pictures = laboratory.images(Job(name, drawing.text, seeds), drawing.name)
+            laboratory.wanted[drawing.prompt.text] = drawing.prompt.wanted
+            _, pictures = laboratory.images(Job(name, drawing.prompt.text, seeds), drawing.name)
             things = [[(each.shape, each.colour, each.mark) for each in laboratory.detect(one)] for one in pictures]
             kept_files.kept(path, lambda to, things=things: to.write_text(json.dumps(things)))
 

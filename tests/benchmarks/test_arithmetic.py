@@ -13,8 +13,8 @@ def test_changes_of_a_prompt(benchmark):
             assert list(changes) == list(arithmetic.SUMS)
             added, removed, exchanged = changes.values()
             assert all(tuple(change.drawings) == ways for change in changes.values())
-            plain, marked = (added.drawings[way].text for way in ("plain", "written"))
-            assert (plain, marked) == tuple(removed.drawings[way].text for way in ("written", "plain"))
+            plain, marked = (added.drawings[way].prompt.text for way in ("plain", "written"))
+            assert (plain, marked) == tuple(removed.drawings[way].prompt.text for way in ("written", "plain"))
             first, mark = removed.wanted[0], added.wanted[0].mark
             assert plain.startswith(f"a{'n' * (first.colour == 'orange')} {first.colour} {first.shape}")
             sum_of = added.drawings["sum"].expression
