@@ -28,15 +28,15 @@ from report import table, with_error, write_report
 
 GROUP = 4
 """Pictures of one prompt, made together."""
-PLAIN, SUM, KEPT, WRITTEN = "plain", "sum", "sum, end tokens kept", "written"
-WAYS = {"single_counter": (PLAIN, SUM, KEPT, WRITTEN), "two_fav": (PLAIN, SUM, WRITTEN)}
+PLAIN, SUM, KEPT, TWICE, WRITTEN = "plain", "sum", "sum, end tokens kept", "sum, change twice", "written"
+WAYS = {"single_counter": (PLAIN, SUM, KEPT, WRITTEN), "two_fav": (PLAIN, SUM, TWICE, WRITTEN)}
 """The ways of making a change, for the sets of prompts."""
 SUMS = {
-    "mark added": "a {colour} {shape} + a {shape} with a {mark} - a {shape}",
-    "mark removed": "a {colour} {shape} with a {mark} - a {shape} with a {mark} + a {shape}",
-    "colour exchanged": "a {colour} {shape} - {colour} + {other}",
+    "mark added": "a {colour} {shape} + {weight}a {shape} with a {mark} - {weight}a {shape}",
+    "mark removed": "a {colour} {shape} with a {mark} - {weight}a {shape} with a {mark} + {weight}a {shape}",
+    "colour exchanged": "a {colour} {shape} - {weight}{colour} + {weight}{other}",
 }
-"""What is put in the place of the first thing."""
+"""What is put in the place of the first thing; the weight is left out, or "2 * "."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,12 @@ def changes_of(prompt_set: str, number: int) -> dict[str, Change]:
     words = {"shape": first.shape, "colour": first.colour, "mark": mark, "other": other}
     found = {}
     for name, (start, goal) in goals.items():
-        expression = SUMS[name].format(**words)
+        once, twice = (SUMS[name].format(weight=weight, **words) for weight in ("", "2 * "))
         ways = {
             PLAIN: Drawing(start),
-            SUM: Drawing(start, expression),
-            KEPT: Drawing(start, expression, "kept"),
+            SUM: Drawing(start, once),
+            KEPT: Drawing(start, once, "kept"),
+            TWICE: Drawing(start, twice),
             WRITTEN: Drawing(goal),
         }
         found[name] = Change(goal.wanted, {way: ways[way] for way in WAYS[prompt_set]})
@@ -195,12 +196,12 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, default=host.RESULTS / "arithmetic", help="where the tables go, no .md")
     arguments = parser.parse_args()
     records = records_of(drawn(arguments), arguments.prompts)
-    sums = "; ".join(f'{name}: "{expression}"' for name, expression in SUMS.items())
+    sums = "; ".join(f'{name}: "{expression.replace("{weight}", "")}"' for name, expression in SUMS.items())
     head = [
         "How often the first thing of a prompt is changed by a sum of phrases in the place of its token, and how often "
         "by writing the changed prompt: rates and paired differences to the unchanged prompt, with standard errors "
         "over prompts. These are no figures of Stable Diffusion.",
-        f"The sums, of the thing's own words: {sums}.",
+        f"The sums, of the thing's own words: {sums}. Change twice: what comes behind the first phrase with the weight 2.",
         f"{arguments.prompts} prompts of each of the sets {', '.join(WAYS)}, {GROUP} pictures of each; model "
         f"{model_digest()}, {SAMPLING['sampler']} {SAMPLING['scheduler']}, {SAMPLING['steps']} steps, CFG "
         f"{SAMPLING['cfg']:g}. {host.machine()}. {date.today().isoformat()}.",

@@ -19,6 +19,9 @@ def test_changes_of_a_prompt(benchmark):
             assert plain.startswith(f"a{'n' * (first.colour == 'orange')} {first.colour} {first.shape}")
             sum_of = added.drawings["sum"].expression
             assert sum_of == f"a {first.colour} {first.shape} + a {first.shape} with a {mark} - a {first.shape}"
+            if "sum, change twice" in ways:
+                twice = added.drawings["sum, change twice"].expression
+                assert twice == sum_of.replace("+ a", "+ 2 * a").replace("- a", "- 2 * a")
             assert exchanged.wanted[0].colour not in {each.colour for each in removed.wanted}
             assert exchanged.wanted[1:] == removed.wanted[1:]
 
