@@ -201,7 +201,8 @@ def main() -> None:
         "How often the first thing of a prompt is changed by a sum of phrases in the place of its token, and how often "
         "by writing the changed prompt: rates and paired differences to the unchanged prompt, with standard errors "
         "over prompts. These are no figures of Stable Diffusion.",
-        f"The sums, of the thing's own words: {sums}. Change twice: what comes behind the first phrase with the weight 2.",
+        f"The sums, of the thing's own words: {sums}. Change twice: what comes behind the first phrase "
+        "with the weight 2.",
         f"{arguments.prompts} prompts of each of the sets {', '.join(WAYS)}, {GROUP} pictures of each; model "
         f"{model_digest()}, {SAMPLING['sampler']} {SAMPLING['scheduler']}, {SAMPLING['steps']} steps, CFG "
         f"{SAMPLING['cfg']:g}. {host.machine()}. {date.today().isoformat()}.",
