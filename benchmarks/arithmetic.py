@@ -50,7 +50,8 @@ class Drawing:
 
     @property
     def name(self) -> str:
-        return " ".join(filter(None, (self.prompt.text, self.expression, self.ends)))
+        """Also of its file."""
+        return " ".join(filter(None, (self.prompt.text, self.expression.replace("*", "x"), self.ends)))
 
 
 @dataclass(frozen=True)
