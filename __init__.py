@@ -24,6 +24,7 @@ from .nodes.structured import SBStructuredConditioning
 from .nodes.subjects.adapter import SBLoadSubjectAdapter
 from .nodes.subjects.entity_subject import SBEntitySubject
 from .nodes.subjects.injection import SBSubjectInjection
+from .nodes.token_merge.arithmetic import SBTokenArithmetic
 from .nodes.token_merge.losses import SBPreviewTokenLosses
 from .nodes.token_merge.merging import SBTokenMerge
 from .nodes.token_merge.optimization import SBTokenOptimization
@@ -54,6 +55,7 @@ class SemanticBinding(ComfyExtension):
             SBStageWeights,
             SBAttentionModulation,
             SBTokenMerge,
+            SBTokenArithmetic,
             SBTokenOptimization,
             SBPreviewTokenLosses,
             SBAttentionGuidance,

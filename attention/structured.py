@@ -80,7 +80,7 @@ class StructuredSettings:
         check_range(self.start, self.end)
 
     def begin(self, run: Run) -> Participant:
-        """Raises ValueError if the sampler was given a merged conditioning: all rows of the phrases are merged."""
+        """Raises ValueError if the sampler was given a conditioning in which words have been merged or replaced."""
         run.require(self.binding, NAME)
         if self.mean is None:
             return Participant()
@@ -88,6 +88,11 @@ class StructuredSettings:
             raise ValueError(
                 f"{NAME} has nothing to act on: Semantic Token Merge has fused the phrases of "
                 f'"{self.binding.text}" into one token each. Take one of the two nodes off this model.'
+            )
+        if replaced := run.replaced.get(self.binding.key):
+            raise ValueError(
+                f"{NAME} would undo what Token Arithmetic has done to {', '.join(sorted(replaced))}: it gives words "
+                "the values of the prompt's own phrases. Take one of the two nodes away."
             )
         return Structured(self, run)
 

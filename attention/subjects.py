@@ -8,7 +8,7 @@ row of a subject is closed to the patches of others, whose they are being found 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -60,10 +60,11 @@ def with_subjects(binding: Binding) -> tuple[Entity, ...]:
     return found
 
 
-def row_of(binding: Binding, entity: Entity, merged: bool) -> int:
-    """The row that a subject is fused with: the last of its noun, or where tokens are merged that of the composite."""
+def row_of(binding: Binding, entity: Entity, summed: Collection[str]) -> int:
+    """The row that a subject is fused with: the last of its noun, or the first for an entity that is named among those
+    that have a composite token or a sum of phrases there."""
     rows = binding.positions([entity.noun])
-    return rows[0] if merged and len(entity.phrases) > 1 else rows[-1]
+    return rows[0] if entity.name in summed else rows[-1]
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,9 @@ class Injection(Participant):
     def __init__(self, settings: SubjectSettings, run: Run, begin: int):
         self.settings = settings
         self.begin = begin
-        merged = settings.binding.key in run.merged
-        rows = {each.name: row_of(settings.binding, each, merged) for each in settings.entities}
+        key = settings.binding.key
+        summed = run.merged.get(key, frozenset()) | run.replaced.get(key, frozenset())
+        rows = {each.name: row_of(settings.binding, each, summed) for each in settings.entities}
         self.rows = list(rows.values())
         self.tools: dict[torch.device, tuple] = {}
         self.confining = [

@@ -11,6 +11,7 @@ from ..attention.composed import ComposeSettings
 from ..attention.engine.composing import PART_KEY, Part
 from ..attention.engine.sampling import with_technique
 from ..parsing.encoding import encode, tokenized_for, with_key
+from ..parsing.syntax import escaped
 from .shared.inputs import binding_input, model_input
 
 
@@ -127,11 +128,6 @@ def parts_of(binding, weights: list[float], prompt_weight: float, exclude: str, 
             "Name entities in the node the BINDING comes from, or set prompt_weight."
         )
     return parts
-
-
-def escaped(phrase: str) -> str:
-    """The phrase with parentheses that the text encoder takes as they are."""
-    return re.sub(r"([()])", r"\\\1", phrase)
 
 
 def weights_of(text: str, binding) -> list[float]:

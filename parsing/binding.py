@@ -209,4 +209,8 @@ class Binding:
 
 CONDITIONING_KEY = "semantic_binding"
 MERGED_KEY = "semantic_binding_merged"
-"""In a conditioning's dict: the key of its binding, and whether the rows of its entities have been merged."""
+REPLACED_KEY = "semantic_binding_replaced"
+ENDS_KEY = "semantic_binding_ends"
+"""In a conditioning's dict: the key of its binding; the names of the entities that token merge has made one token each,
+where it has been merged; of those that have a sum of phrases in their place; and whether its end and padding rows are
+replaced while sampling."""

@@ -33,6 +33,11 @@ class PlainPrompt:
 Characters = list[tuple[str, int]]
 
 
+def escaped(text: str) -> str:
+    """The prompt that reads as this text: with its parentheses escaped."""
+    return re.sub(r"([()])", r"\\\1", text)
+
+
 def plain(prompt: str) -> PlainPrompt:
     """Strips the prompt syntax.
 

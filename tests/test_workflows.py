@@ -43,6 +43,7 @@ TELLING = (
     "SBMasksFromBoxes",
     "SBObjectFocusedAttention",
     "SBTokenMerge",
+    "SBTokenArithmetic",
     "SBTokenOptimization",
     "SBAttentionGuidance",
     "SBStructuredConditioning",

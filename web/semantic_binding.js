@@ -22,6 +22,7 @@ const PANELS = {
     SBStageWeights: weightsPanel,
     SBAttentionModulation: weightsPanel,
     SBTokenMerge: textPanel("What is merged", "Run the workflow to see the composite tokens and the simplified prompt."),
+    SBTokenArithmetic: textPanel("What stands in its place", "Run the workflow to see the sum as it was read."),
     SBTokenOptimization: textPanel("What is optimised", "Run the workflow to see the phrase each token is to mean."),
     SBAttentionGuidance: textPanel("Whom it guides", "Run the workflow to see which entities it acts on."),
     SBStructuredConditioning: textPanel("Phrases encoded alone", "Run the workflow to see the noun phrases."),

@@ -25,9 +25,10 @@ class Run:
     ``height`` and ``width`` are the latent's, in cells; ``cell`` is the size of a cell in pixels; ``batch`` the
     number of latents; ``sigmas`` the falling noise schedule, one longer than the steps. ``techniques`` are all that
     take part, ``given`` the keys of the bound conditionings that the sampler was given, by their uuids, ``merged``
-    those keys whose entities have been merged, ``encoded`` for each key the rows ``(1, T, D)`` that are known of its
-    conditioning, ``may_have_regions`` whether other packs have the patches that regions take, and ``regional``, as soon
-    as it is known, whether these make regions of other prompts. ``compositions`` are the names of those that the
+    those whose entities have been merged, with the names of these, ``replaced`` those with entities that have a sum
+    of phrases in their place, likewise, ``encoded`` for each key the rows ``(1, T, D)`` that are known of its
+    conditioning, ``may_have_regions`` whether other packs have the patches that regions take, and ``regional``, as
+    soon as it is known, whether these make regions of other prompts. ``compositions`` are the names of those that the
     sampler was given the parts of. ``conds`` are the bound conditionings of the evaluation in progress,
     ``negative_slots`` the places of the negative ones among its conditionings, ``added_slots`` the places that parts
     of a composition have in it, with the place that each stands for. ``negative`` is set, where there is a negative
@@ -48,7 +49,8 @@ class Run:
     encoded: Mapping[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
     may_have_regions: bool = False
     regional: bool | None = None
-    merged: frozenset[str] = frozenset()
+    merged: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    replaced: Mapping[str, frozenset[str]] = field(default_factory=dict)
     compositions: frozenset[str] = frozenset()
     evaluation: Evaluation | None = None
     conds: Mapping[tuple[Any, int], BoundCond] = field(default_factory=dict)

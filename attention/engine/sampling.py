@@ -19,7 +19,7 @@ import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...parsing.binding import CONDITIONING_KEY, MERGED_KEY
+from ...parsing.binding import CONDITIONING_KEY, MERGED_KEY, REPLACED_KEY
 from . import guiding
 from .acting import check_acted, undo_left_behind
 from .calls import Call, Evaluation
@@ -101,7 +101,8 @@ def _run(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         given={cond["uuid"]: cond[CONDITIONING_KEY] for cond in bound},
         encoded=_encoded(bound, techniques),
         may_have_regions=may_make_regions(original["transformer_options"]),
-        merged=frozenset(cond[CONDITIONING_KEY] for cond in bound if cond.get(MERGED_KEY)),
+        merged=_entities(bound, MERGED_KEY),
+        replaced=_entities(bound, REPLACED_KEY),
         compositions=compositions_of(guider.conds, techniques),
     )
     _note_unheeded(run)
@@ -141,6 +142,15 @@ def _encoded(bound: Sequence[dict[str, Any]], techniques: Sequence[Technique]) -
     for key, rows in pairs:
         if rows is not None and not any(rows is other for other in found.get(key, ())):
             found[key] = (*found.get(key, ()), rows)
+    return found
+
+
+def _entities(bound: Sequence[dict[str, Any]], mark: str) -> dict[str, frozenset[str]]:
+    """The names of the entities that a mark in the conditionings names, for each binding that has it."""
+    found: dict[str, frozenset[str]] = {}
+    for cond in bound:
+        if mark in cond:
+            found[cond[CONDITIONING_KEY]] = found.get(cond[CONDITIONING_KEY], frozenset()).union(cond[mark])
     return found
 
 

@@ -62,11 +62,18 @@ def composites_of(binding: Binding, width: int) -> tuple[Composite, ...]:
     Raises:
         ValueError: an entity's noun has no row in an encoder's sequence.
     """
+    return tuple(composite_of(binding, entity, width) for entity in binding.entities if len(entity.phrases) > 1)
+
+
+def composite_of(binding: Binding, entity: Entity, width: int) -> Composite:
+    """Where the entity's composite token stands, and what goes into it, in a conditioning of this width.
+
+    Raises:
+        ValueError: the entity's noun has no row in an encoder's sequence.
+    """
     columns = columns_of(binding, width)
-    return tuple(
-        Composite(entity, tuple(_part(binding, entity, *each) for each in zip(binding.encoders, columns, strict=True)))
-        for entity in binding.entities
-        if len(entity.phrases) > 1
+    return Composite(
+        entity, tuple(_part(binding, entity, *each) for each in zip(binding.encoders, columns, strict=True))
     )
 
 

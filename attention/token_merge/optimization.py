@@ -83,6 +83,13 @@ class OptimizationSettings:
         mine = [each.binding.key for each in run.techniques if isinstance(each, type(self))]
         if mine.count(self.binding.key) > 1:
             raise ValueError(f"There are several {NAME} nodes for the same BINDING. Use one, with more iterations.")
+        replaced = run.replaced.get(self.binding.key, frozenset()) & {each.entity.name for each in self.composites}
+        if replaced and self.plan.token_steps:
+            raise ValueError(
+                f"{NAME} would undo what Token Arithmetic has done to {', '.join(sorted(replaced))}: its semantic "
+                "binding loss pulls a token to the entity's own phrase. Set token_steps to 0, or take one of the two "
+                "nodes away."
+            )
         idle = not self.composites or self.plan.token_steps == self.plan.entropy_steps == 0
         return WithHistory(self, run) if idle else Optimization(self, run)
 

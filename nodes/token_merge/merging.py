@@ -6,7 +6,7 @@ from ...attention.engine.sampling import with_technique
 from ...attention.token_merge.composite import columns_of, composites_of, merged
 from ...attention.token_merge.end_tokens import end_rows
 from ...attention.token_merge.merging import MergeSettings
-from ...parsing.binding import MERGED_KEY
+from ...parsing.binding import ENDS_KEY, MERGED_KEY, REPLACED_KEY
 from ...parsing.simplified import simplified_prompt
 from ..shared.inputs import binding_input, model_input, model_output, not_of_binding, one_of, parts_of
 from .common import ALIASES, CATEGORY, encoded
@@ -112,17 +112,18 @@ class SBTokenMerge(io.ComfyNode):
         check_conditioning(conditioning, binding)
         composites = composites_of(binding, conditioning[0][0].shape[-1])
         substitute = end_tokens["end_tokens"] == SUBSTITUTED
-        ends, extra = (), {}
+        ends, extra = (), {MERGED_KEY: tuple(each.entity.name for each in composites)}
         simplified = (end_tokens.get("simplified_prompt") or "").strip() or simplified_prompt(binding)
         if composites and (substitute or pooled == POOLED_SIMPLIFIED):
             encoders, rows, vector = encoded(clip, binding, simplified)
             if substitute:
                 columns = columns_of(binding, rows.shape[-1])
                 ends = end_rows(binding.encoders, encoders, columns, rows, binding.length)
+                extra[ENDS_KEY] = True
             if pooled == POOLED_SIMPLIFIED:
                 extra["pooled_output"] = vector
         fused = [
-            [merged(rows, composites, noun_weight, attribute_weight), {**options, **extra, MERGED_KEY: True}]
+            [merged(rows, composites, noun_weight, attribute_weight), {**options, **extra}]
             for rows, options in conditioning
         ]
         settings = MergeSettings(binding, ends, end_tokens.get("from_step", 0), fused[0][0])
@@ -134,8 +135,14 @@ def check_conditioning(conditioning, binding) -> None:
     """Raise ValueError unless this is the binding's conditioning, as it was before any merging."""
     if not all(parts_of(binding, conditioning)):
         raise not_of_binding(binding)
-    if any(options.get(MERGED_KEY) for _, options in conditioning):
+    if any(MERGED_KEY in options for _, options in conditioning):
         raise ValueError("This conditioning has been merged already. Use one Semantic Token Merge for a prompt.")
+    replaced = {name for _, options in conditioning for name in options.get(REPLACED_KEY, ())}
+    if replaced:
+        raise ValueError(
+            f"Token Arithmetic has replaced {', '.join(sorted(replaced))} in this conditioning, so there are no words "
+            "left to merge. Put Token Arithmetic behind Semantic Token Merge."
+        )
 
 
 def summary(binding, composites, simplified: str, substitute: bool, from_step: int) -> str:

@@ -21,9 +21,23 @@ COLOURS = ("#7f6a3f", "#3f5f7f", "#5f4f7f", "#3f6f4f")
 GAP, TITLE, HEAD = 20, 30, 60
 SLOT, WIDGET, LINES = 22, 26, 110
 NOTE = (320, 420)
-WIDTHS = {"SBBindPrompt": 440, "SBScoreBinding": 480, "SBPreviewAttention": 520, "SaveImage": 440, "PreviewImage": 440}
+WIDTHS = {
+    "SBBindPrompt": 440,
+    "SBScoreBinding": 480,
+    "SBPreviewAttention": 520,
+    "SBTokenArithmetic": 440,
+    "SaveImage": 440,
+    "PreviewImage": 440,
+}
 WIDTH = 320
-PANELS = {"SBBindPrompt": 220, "SBScoreBinding": 420, "SBPreviewAttention": 340, "SaveImage": 380, "PreviewImage": 380}
+PANELS = {
+    "SBBindPrompt": 220,
+    "SBScoreBinding": 420,
+    "SBPreviewAttention": 340,
+    "SBTokenArithmetic": 100,
+    "SaveImage": 380,
+    "PreviewImage": 380,
+}
 """Pixels that a node needs below its widgets for what it shows."""
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "CURVE", DYNAMIC}

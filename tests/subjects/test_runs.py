@@ -97,7 +97,7 @@ def test_two_subjects_of_the_same_noun(bench, part):
     """The example of the specification: rows 2 and 5."""
     bound = bench.bind("a man and a man are reading book together", "man | man 2 | book")
     binding = bench.subject(bench.subject(bound.binding, "man 2", bench.picture(2)), "man", bench.picture(1))
-    rows = [part("attention.subjects").row_of(binding, entity, False) for entity in binding.entities[:2]]
+    rows = [part("attention.subjects").row_of(binding, entity, ()) for entity in binding.entities[:2]]
     assert rows == [2, 5]
     injected = bench.inject(None, bound.conditioning, binding)
     check(bench, bench.run(injected.model, injected.conditioning, steps=STEPS), {2: 1, 5: 2}, found=bound.embedding)
@@ -195,10 +195,12 @@ def test_merged_tokens(bench):
 def test_a_merged_noun_of_several_pieces(bench, part):
     """The composite stands at the first piece; a noun that nothing belongs to is not merged."""
     bound = bench.bind("a red shapeshifter and a shapeshifter", "shapeshifter: red | shapeshifter 2")
-    row_of = part("attention.subjects").row_of
+    row_of, merged_key = part("attention.subjects").row_of, part("parsing.binding").MERGED_KEY
     nouns = [bound.binding.positions([entity.noun]) for entity in bound.binding.entities]
     assert len(nouns[0]) > 1
-    assert [row_of(bound.binding, entity, True) for entity in bound.binding.entities] == [nouns[0][0], nouns[1][-1]]
+    (_, options) = bench.merge(bound=bound).conditioning[0]
+    found = [row_of(bound.binding, entity, options[merged_key]) for entity in bound.binding.entities]
+    assert found == [nouns[0][0], nouns[1][-1]]
 
 
 @pytest.mark.parametrize("optimised", slowly([1, 3], [3]))
