@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from PIL import Image
 from clone import ROOT
 from gradients import slowly
 from scenes import mobile_sam
+from subgraphs import NOTES, sent
 from tiny_detectors import write_grounding_dino
 
 WORKFLOWS = ROOT / "workflows"
@@ -56,9 +56,6 @@ TELLING = (
     "SBTrainCoMat",
 )
 NEEDS = {"Reload attention maps": "Save attention maps"}
-NOTES = {"MarkdownNote"}
-DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "CURVE", DYNAMIC}
 
 
 def api(name: str) -> dict:
@@ -93,25 +90,6 @@ def pictures(server, run) -> dict[str, list[Image.Image]]:
 
 def contrast(image: Image.Image) -> int:
     return max(high - low for low, high in image.convert("RGB").getextrema())
-
-
-def widget_values(inputs: dict, saved: Iterator, prefix: str = "") -> dict:
-    """The inputs of a node that are widgets, by their names in a prompt, from the values that the frontend saves.
-
-    ``inputs`` are the node's as the server tells of them; ``saved`` is used up as far as they go.
-    """
-    values = {}
-    for name, (kind, *options) in (
-        entry for group in ("required", "optional") for entry in inputs.get(group, {}).items()
-    ):
-        if isinstance(kind, list) or kind in WIDGETS:
-            values[prefix + name] = next(saved)
-            if options and options[0].get("control_after_generate"):
-                next(saved)
-        if kind == DYNAMIC:
-            [chosen] = [option for option in options[0]["options"] if option["key"] == values[prefix + name]]
-            values |= widget_values(chosen["inputs"], saved, f"{prefix}{name}.")
-    return values
 
 
 def test_every_workflow_has_its_three_files() -> None:
@@ -156,19 +134,12 @@ def test_the_step_by_step_sheet_has_one_row_for_each_kept_step(server) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_two_forms_are_the_same_graph(server, name: str) -> None:
-    graph, definitions = ui(name), server.object_info()
-    links = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
-    drawn = {}
-    for node in graph["nodes"]:
-        if node["type"] in NOTES:
-            continue
-        saved = iter(node.get("widgets_values", ()))
-        inputs = widget_values(definitions[node["type"]]["input"], saved)
-        assert not list(saved), f"{node['type']} has more values than widgets"
-        inputs |= {slot["name"]: links[slot["link"]] for slot in node.get("inputs", ()) if slot.get("link") is not None}
-        drawn[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
-    sent = {node_id: {key: node[key] for key in ("class_type", "inputs")} for node_id, node in api(name).items()}
-    assert drawn == sent
+    drawn = {
+        node_id: {key: node[key] for key in ("class_type", "inputs")}
+        for node_id, node in sent(ui(name), server.object_info()).items()
+    }
+    written = {node_id: {key: node[key] for key in ("class_type", "inputs")} for node_id, node in api(name).items()}
+    assert drawn == written
 
 
 @pytest.mark.parametrize("name", NAMES)
