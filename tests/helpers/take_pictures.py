@@ -2,7 +2,7 @@
 
     .dev/venv/bin/python tests/helpers/take_pictures.py [NAME ...]
 
-Those that need files which the demo model does not bring (`NOT_RUN`) are left as they are, unless they are named.
+Those with nodes that need files (`NOT_RUN`) are left as they are, unless they are named.
 """
 
 from __future__ import annotations
@@ -23,13 +23,7 @@ sys.path.insert(0, str(ROOT))
 from browser import frontend, launch  # noqa: E402
 
 WORKFLOWS = ROOT / "workflows"
-NOT_RUN = (
-    "Detect and segment entities",
-    "Object binding on SDXL",
-    "Segment entities with SAM",
-    "TokenCompose's UNet",
-    "Your own checkpoint",
-)
+NOT_RUN = {"CheckpointLoaderSimple", "SBLoadSAM"}
 LEFT_OUT = (
     "SBLoadDemoModel",
     "EmptyLatentImage",
@@ -62,6 +56,11 @@ FIT = """([ids, menus, margin]) => {
 }"""
 
 
+def kinds(name: str) -> set[str]:
+    graph = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
+    return {node["class_type"] for node in graph.values()}
+
+
 def photographed(page, name: str) -> Image.Image:
     """The nodes that matter of a workflow, after a run."""
     graph = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
@@ -89,7 +88,7 @@ def save(picture: Image.Image, path: Path) -> None:
 def main() -> None:
     names = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=[name for name in names if name not in NOT_RUN])
+    parser.add_argument("names", nargs="*", default=[name for name in names if not NOT_RUN & kinds(name)])
     parser.add_argument("--to", type=Path, default=WORKFLOWS, help="where the pictures go")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
