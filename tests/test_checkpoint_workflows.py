@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clone import ROOT
+from examples import api
 from gradients import slowly
 from tiny_adapter import Sizes, random_unet, weights_of, write
 
@@ -32,10 +32,6 @@ OTHER_LAYOUTS = [
     (FIRST, "sd2"),
     (OBJECTS_SDXL, "sd1"),
 ]
-
-
-def graph_of(name: str) -> dict:
-    return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
 
 
 def small(graph: dict, checkpoint: str) -> dict:
@@ -77,7 +73,7 @@ def test_the_same_on_the_other_layouts(tiny, run_graph, name: str, layout: str) 
 
 
 def shows_all(checkpoint: str, run_graph, name: str) -> None:
-    graph = small(graph_of(name), checkpoint)
+    graph = small(api(name), checkpoint)
     samplers = [node_id for node_id, node in graph.items() if node["class_type"] == "KSampler"]
     run = run_graph(graph, **{node_id: [node_id, 0] for node_id in samplers})
     [bound] = [node_id for node_id, node in graph.items() if node["class_type"] == "SBBindPrompt"]

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from clone import ROOT
+from examples import FILES, NUMBERED, WORKFLOWS, api, kinds, ui
 from gradients import slowly
 from scenes import mobile_sam
 from subgraphs import NOTES, sent
 from tiny_detectors import write_grounding_dino
 
-WORKFLOWS = ROOT / "workflows"
-NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+NAMES = list(FILES)
 WITH_SAM, WITH_DETECTOR = "Segment entities with SAM", "Detect and segment entities"
 NEEDING_FILES = {"CheckpointLoaderSimple", "SBLoadSAM"}
 SHOWING = (
@@ -55,15 +55,6 @@ TELLING = (
 NEEDS = {"Reload attention maps": "Save attention maps"}
 
 
-def api(name: str) -> dict:
-    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
-
-
-def kinds(name: str) -> set[str]:
-    """The classes of a workflow's nodes."""
-    return {node["class_type"] for node in api(name).values()}
-
-
 RUNNING = [name for name in NAMES if not NEEDING_FILES & kinds(name)]
 
 
@@ -81,10 +72,6 @@ def short(name: str) -> dict:
     return graph
 
 
-def ui(name: str) -> dict:
-    return json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
-
-
 def pictures(server, run) -> dict[str, list[Image.Image]]:
     return {
         node_id: [Image.open(io.BytesIO(server.view(image))) for image in shown["images"]]
@@ -98,11 +85,27 @@ def contrast(image: Image.Image) -> int:
 
 
 def test_every_workflow_has_its_three_files() -> None:
-    assert NAMES and {path.stem for path in (WORKFLOWS / "api").glob("*.json")} == set(NAMES)
-    for name in NAMES:
-        picture = WORKFLOWS / f"{name}.jpg"
+    assert NAMES and {path.name for path in (WORKFLOWS / "api").glob("*.json")} == {
+        each.name for each in FILES.values()
+    }
+    for path in FILES.values():
+        picture = path.with_suffix(".jpg")
         assert picture.stat().st_size < 100_000
         assert Image.open(picture).size[0] >= 400
+
+
+def test_their_files_are_numbered_for_the_template_browser() -> None:
+    """Which has no order of its own for the templates of a pack but that of the files, or of the alphabet."""
+    numbers = [NUMBERED.fullmatch(path.stem).group(1) for path in FILES.values()]
+    assert len({*numbers}) == len(numbers) == len(list(WORKFLOWS.glob("*.json")))
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *(ROOT / "web" / "docs").glob("*.md")], ids=lambda path: path.stem
+)
+def test_the_templates_that_pages_speak_of_are_there(page: Path) -> None:
+    told = re.findall(r"[Tt]emplates? ((?:\*[^*]+\*(?:, | and )?)+)", page.read_text("utf-8"))
+    assert {name for names in told for name in re.findall(r"\*([^*]+)\*", names)} <= {*NAMES}
 
 
 @pytest.mark.parametrize("name", slowly(RUNNING, ["Bind a prompt", "Attention guidance", "Two subjects"]))
@@ -169,11 +172,11 @@ def test_it_names_no_path_of_a_machine(name: str) -> None:
 
 
 def test_comfyui_lists_and_serves_them_as_templates(server) -> None:
-    assert sorted(server.get("/workflow_templates").json()[ROOT.name]) == NAMES
-    for name in NAMES:
-        served = f"/api/workflow_templates/{ROOT.name}/{name}"
+    assert sorted(server.get("/workflow_templates").json()[ROOT.name]) == [path.stem for path in FILES.values()]
+    for name, path in FILES.items():
+        served = f"/api/workflow_templates/{ROOT.name}/{path.stem}"
         assert server.get(f"{served}.json").json() == ui(name)
-        assert server.get(f"{served}.jpg").content == (WORKFLOWS / f"{name}.jpg").read_bytes()
+        assert server.get(f"{served}.jpg").content == path.with_suffix(".jpg").read_bytes()
 
 
 def test_every_node_is_in_a_workflow_that_runs(pack_nodes: dict) -> None:

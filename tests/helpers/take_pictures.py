@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import logging
 import sys
 from pathlib import Path
@@ -21,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from browser import frontend, launch  # noqa: E402
+from examples import FILES, WORKFLOWS, kinds, ui  # noqa: E402
 
-WORKFLOWS = ROOT / "workflows"
 NOT_RUN = {"CheckpointLoaderSimple", "SBLoadSAM"}
 LEFT_OUT = (
     "SBLoadDemoModel",
@@ -56,14 +55,9 @@ FIT = """([ids, menus, margin]) => {
 }"""
 
 
-def kinds(name: str) -> set[str]:
-    graph = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
-    return {node["class_type"] for node in graph.values()}
-
-
 def photographed(page, name: str) -> Image.Image:
     """The nodes that matter of a workflow, after a run."""
-    graph = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
+    graph = ui(name)
     page.load(graph, name)
     if (ended := page.run())["end"] != "execution_success":
         raise RuntimeError(f"{name}: {ended}")
@@ -86,9 +80,8 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 def main() -> None:
-    names = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=[name for name in names if not NOT_RUN & kinds(name)])
+    parser.add_argument("names", nargs="*", default=[name for name in FILES if not NOT_RUN & kinds(name)])
     parser.add_argument("--to", type=Path, default=WORKFLOWS, help="where the pictures go")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -97,7 +90,7 @@ def main() -> None:
     with Server() as server, sync_playwright() as playwright:
         with frontend(launch(playwright), server.url, size=WINDOW, **PLAIN) as page:
             for name in sorted(arguments.names, key=lambda name: name.startswith("Reload")):
-                save(photographed(page, name), arguments.to / f"{name}.jpg")
+                save(photographed(page, name), arguments.to / FILES[name].with_suffix(".jpg").name)
                 logging.info(name)
 
 
