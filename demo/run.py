@@ -32,6 +32,9 @@ TOUR = (
 )
 """What is run where no workflow is named: one for each kind of thing that the pack does."""
 
+NUMBER = re.compile(r"^\d\d ")
+"""Before the title of a workflow, in the name of its file."""
+
 ALL = "all"
 CLEAR = "\r\x1b[K"
 """Takes back the line that a terminal shows."""
@@ -71,7 +74,8 @@ def choose(graphs: dict[str, dict], names: Sequence[str]) -> list[str]:
         ServerError: no workflow is called so.
     """
     if not names:
-        return [name for name in TOUR if name in graphs]
+        titled = {NUMBER.sub("", name): name for name in graphs}
+        return [titled[title] for title in TOUR if title in titled]
     if names == [ALL]:
         return list(graphs)
     for given in names:

@@ -8,24 +8,21 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from clone import ROOT
+from examples import FILES, NUMBERED, WORKFLOWS, api, kinds, ui
 from gradients import slowly
 from scenes import mobile_sam
+from subgraphs import NOTES, sent
 from tiny_detectors import write_grounding_dino
 
-WORKFLOWS = ROOT / "workflows"
-NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-OWN_CHECKPOINT, OWN_SDXL = "Your own checkpoint", "Object binding on SDXL"
+NAMES = list(FILES)
 WITH_SAM, WITH_DETECTOR = "Segment entities with SAM", "Detect and segment entities"
-RELEASED = "TokenCompose's UNet"
-NEEDING_FILES = (OWN_CHECKPOINT, OWN_SDXL, WITH_SAM, WITH_DETECTOR, RELEASED)
-RUNNING = [name for name in NAMES if name not in NEEDING_FILES]
+NEEDING_FILES = {"CheckpointLoaderSimple", "SBLoadSAM"}
 SHOWING = (
     "SaveImage",
     "SBPreviewAttention",
@@ -57,13 +54,9 @@ TELLING = (
     "SBTrainCoMat",
 )
 NEEDS = {"Reload attention maps": "Save attention maps"}
-NOTES = {"MarkdownNote"}
-DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "CURVE", DYNAMIC}
 
 
-def api(name: str) -> dict:
-    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
+RUNNING = [name for name in NAMES if not NEEDING_FILES & kinds(name)]
 
 
 def short(name: str) -> dict:
@@ -80,10 +73,6 @@ def short(name: str) -> dict:
     return graph
 
 
-def ui(name: str) -> dict:
-    return json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
-
-
 def pictures(server, run) -> dict[str, list[Image.Image]]:
     return {
         node_id: [Image.open(io.BytesIO(server.view(image))) for image in shown["images"]]
@@ -96,31 +85,28 @@ def contrast(image: Image.Image) -> int:
     return max(high - low for low, high in image.convert("RGB").getextrema())
 
 
-def widget_values(inputs: dict, saved: Iterator, prefix: str = "") -> dict:
-    """The inputs of a node that are widgets, by their names in a prompt, from the values that the frontend saves.
-
-    ``inputs`` are the node's as the server tells of them; ``saved`` is used up as far as they go.
-    """
-    values = {}
-    for name, (kind, *options) in (
-        entry for group in ("required", "optional") for entry in inputs.get(group, {}).items()
-    ):
-        if isinstance(kind, list) or kind in WIDGETS:
-            values[prefix + name] = next(saved)
-            if options and options[0].get("control_after_generate"):
-                next(saved)
-        if kind == DYNAMIC:
-            [chosen] = [option for option in options[0]["options"] if option["key"] == values[prefix + name]]
-            values |= widget_values(chosen["inputs"], saved, f"{prefix}{name}.")
-    return values
-
-
 def test_every_workflow_has_its_three_files() -> None:
-    assert NAMES and {path.stem for path in (WORKFLOWS / "api").glob("*.json")} == set(NAMES)
-    for name in NAMES:
-        picture = WORKFLOWS / f"{name}.jpg"
+    assert NAMES and {path.name for path in (WORKFLOWS / "api").glob("*.json")} == {
+        each.name for each in FILES.values()
+    }
+    for path in FILES.values():
+        picture = path.with_suffix(".jpg")
         assert picture.stat().st_size < 100_000
         assert Image.open(picture).size[0] >= 400
+
+
+def test_their_files_are_numbered_for_the_template_browser() -> None:
+    """Which has no order of its own for the templates of a pack but that of the files, or of the alphabet."""
+    numbers = [NUMBERED.fullmatch(path.stem).group(1) for path in FILES.values()]
+    assert len({*numbers}) == len(numbers) == len(list(WORKFLOWS.glob("*.json")))
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *(ROOT / "web" / "docs").glob("*.md")], ids=lambda path: path.stem
+)
+def test_the_templates_that_pages_speak_of_are_there(page: Path) -> None:
+    told = re.findall(r"[Tt]emplates? ((?:\*[^*]+\*(?:, | and )?)+)", page.read_text("utf-8"))
+    assert {name for names in told for name in re.findall(r"\*([^*]+)\*", names)} <= {*NAMES}
 
 
 @pytest.mark.parametrize("name", slowly(RUNNING, ["Bind a prompt", "Attention guidance", "Two subjects"]))
@@ -157,19 +143,12 @@ def test_the_step_by_step_sheet_has_one_row_for_each_kept_step(server) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_two_forms_are_the_same_graph(server, name: str) -> None:
-    graph, definitions = ui(name), server.object_info()
-    links = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
-    drawn = {}
-    for node in graph["nodes"]:
-        if node["type"] in NOTES:
-            continue
-        saved = iter(node.get("widgets_values", ()))
-        inputs = widget_values(definitions[node["type"]]["input"], saved)
-        assert not list(saved), f"{node['type']} has more values than widgets"
-        inputs |= {slot["name"]: links[slot["link"]] for slot in node.get("inputs", ()) if slot.get("link") is not None}
-        drawn[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
-    sent = {node_id: {key: node[key] for key in ("class_type", "inputs")} for node_id, node in api(name).items()}
-    assert drawn == sent
+    drawn = {
+        node_id: {key: node[key] for key in ("class_type", "inputs")}
+        for node_id, node in sent(ui(name), server.object_info()).items()
+    }
+    written = {node_id: {key: node[key] for key in ("class_type", "inputs")} for node_id, node in api(name).items()}
+    assert drawn == written
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -194,16 +173,15 @@ def test_it_names_no_path_of_a_machine(name: str) -> None:
 
 
 def test_comfyui_lists_and_serves_them_as_templates(server) -> None:
-    assert sorted(server.get("/workflow_templates").json()[ROOT.name]) == NAMES
-    for name in NAMES:
-        served = f"/api/workflow_templates/{ROOT.name}/{name}"
+    assert sorted(server.get("/workflow_templates").json()[ROOT.name]) == [path.stem for path in FILES.values()]
+    for name, path in FILES.items():
+        served = f"/api/workflow_templates/{ROOT.name}/{path.stem}"
         assert server.get(f"{served}.json").json() == ui(name)
-        assert server.get(f"{served}.jpg").content == (WORKFLOWS / f"{name}.jpg").read_bytes()
+        assert server.get(f"{served}.jpg").content == path.with_suffix(".jpg").read_bytes()
 
 
 def test_every_node_is_in_a_workflow_that_runs(pack_nodes: dict) -> None:
-    used = {node["class_type"] for name in (*RUNNING, WITH_SAM, WITH_DETECTOR) for node in api(name).values()}
-    assert set(pack_nodes) <= used
+    assert set(pack_nodes) <= set.union(*map(kinds, (*RUNNING, WITH_SAM, WITH_DETECTOR)))
 
 
 def test_every_node_has_a_help_page_that_names_its_inputs_and_outputs(server, pack_nodes: dict) -> None:
@@ -256,27 +234,3 @@ def test_the_templates_that_need_models_run_with_them(models, run_graph, name: s
             assert run.outputs[node_id]["text"][0]
         if node["class_type"] in SHOWING:
             assert run.outputs[node_id]["images"]
-
-
-@pytest.mark.parametrize(
-    ("name", "layout", "also"),
-    [
-        (OWN_CHECKPOINT, "sd1", set()),
-        (OWN_CHECKPOINT, "sdxl", set()),
-        (OWN_SDXL, "sdxl", {"SBPreviewTokenLosses"}),
-        pytest.param(OWN_SDXL, "sd1", {"SBPreviewTokenLosses"}, marks=pytest.mark.slow),
-    ],
-)
-def test_the_templates_for_a_checkpoint_run_on_one(tiny, run_graph, name: str, layout: str, also: set[str]) -> None:
-    graph = api(name)
-    for node in graph.values():
-        match node["class_type"]:
-            case "CheckpointLoaderSimple":
-                node["inputs"]["ckpt_name"] = tiny(layout).name
-            case "EmptyLatentImage":
-                node["inputs"] |= {"width": 256, "height": 192}
-            case "KSampler":
-                node["inputs"]["steps"] = 2
-    run = run_graph(graph)
-    shown = {graph[node_id]["class_type"] for node_id, output in run.outputs.items() if "images" in output}
-    assert shown == {"SaveImage", "SBPreviewAttention"} | also

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import pytest
 
-from clone import ROOT
+from examples import FILES, api
 
 
 def node(class_type, **inputs):
@@ -61,7 +60,7 @@ def test_the_prompt_is_found_through_what_stands_between(read, plain):
 
 
 def test_bind_conditioning_and_its_encoder_get_the_same_prompt(read):
-    graph = json.loads((ROOT / "workflows" / "api" / "Bind an existing conditioning.json").read_text("utf-8"))
+    graph = api("Bind an existing conditioning")
     with pytest.raises(ValueError, match="the input entities of 5"):
         read(graph)
     graph["5"]["inputs"]["entities"] = ""
@@ -74,22 +73,21 @@ def test_bind_conditioning_and_its_encoder_get_the_same_prompt(read):
 def test_shipped_workflows_are_read(read):
     """All that save one picture and parse their prompt; of the others it has to be said which picture is meant."""
     read_ones, asked = [], []
-    for path in sorted((ROOT / "workflows" / "api").glob("*.json")):
-        graph = json.loads(path.read_text("utf-8"))
+    for name in FILES:
         try:
-            template = read(graph)
+            template = read(api(name))
         except ValueError as error:
-            assert "--image-node" in str(error) or "the input entities" in str(error), path
-            asked.append(path.stem)
+            assert "--image-node" in str(error) or "the input entities" in str(error), name
+            asked.append(name)
         else:
-            assert template.binding is not None and template.seeds, path
-            read_ones.append(path.stem)
+            assert template.binding is not None and template.seeds, name
+            read_ones.append(name)
     assert {"Bind a prompt", "Masks from attention", "Two subjects"} <= set(read_ones)
     assert {"Compose noise", "Subject delay"} <= set(asked)
 
 
 def test_a_draft_gets_the_same_seed(read):
-    graph = json.loads((ROOT / "workflows" / "api" / "Masks from attention.json").read_text("utf-8"))
+    graph = api("Masks from attention")
     assert len(read(graph).seeds) == 2
 
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
 
 from browser import frontend
-from pages import PAIR, RENDERERS, WORKFLOWS, node_of, only, prompt_alone, short_run, values, workflow
+from examples import FILES, api
+from pages import PAIR, RENDERERS, node_of, only, prompt_alone, short_run, values, workflow
 
 pytestmark = pytest.mark.slow
 
 
-NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 MERGED = "Attribute binding with token merge"
 
 
 @RENDERERS
 def test_every_workflow_opens_converts_and_survives_saving(browser, server, vue_nodes: bool) -> None:
     with frontend(browser, server.url, **{"Comfy.VueNodes.Enabled": vue_nodes}) as page:
-        for name in NAMES:
+        for name in FILES:
             shipped = workflow(name)
             page.load(shipped, name)
-            assert page.prompt() == json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8")), name
+            assert page.prompt() == api(name), name
             saved = page.workflow()
             assert values(saved) == values(shipped), name
             page.load(saved, name)

@@ -3,8 +3,9 @@
     .dev/venv/bin/python tests/helpers/draw_workflow.py GRAPH.json NAME
 
 GRAPH.json holds ``api``, the graph as scripts send it, with node 1 left free; ``note``, what it says in Markdown; and
-``columns``, a list of ``[title, [id, ...]]``, from left to right, whose first gets the note on top. Both forms are
-written to workflows/; tests/test_workflows.py holds that they are the same.
+``columns``, a list of ``[title, [id, ...]]``, from left to right, whose first gets the note on top. A ``class_type``
+may be the name of a blueprint of subgraphs/. Both forms are written to workflows/; tests/test_workflows.py holds that
+they are the same.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import json
 import sys
 import uuid
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from subgraphs import sent
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -39,20 +43,37 @@ PANELS = {
     "PreviewImage": 380,
 }
 """Pixels that a node needs below its widgets for what it shows."""
+MULTILINE = ("prompt", "negative", "entities")
+"""Widgets of blueprints that hold text of several lines."""
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "CURVE", DYNAMIC}
 
 
-def widgets_of(inputs: dict, given: dict, prefix: str = "") -> list[tuple[str, object, dict]]:
-    """Name, value and options of each widget of a node, in the order in which the frontend saves them."""
+class Widget(NamedTuple):
+    """A widget of a node; ``options`` are what the server tells of it."""
+
+    name: str
+    kind: str
+    value: Any
+    options: dict
+
+
+def groups_of(told: dict) -> dict:
+    """The inputs of a node that a user sees, as the server tells of them."""
+    return {group: told["input"].get(group, {}) for group in ("required", "optional")}
+
+
+def widgets_of(inputs: dict, given: dict, prefix: str = "") -> list[Widget]:
+    """The widgets of a node, in the order in which the frontend saves them."""
     found = []
     for name, (kind, *options) in ((*each,) for group in inputs.values() for each in group.items()):
         told = options[0] if options else {}
         if (isinstance(kind, list) or kind in WIDGETS) and not told.get("forceInput"):
             value = given.get(prefix + name, told.get("default"))
-            found.append((prefix + name, told.get("default") if isinstance(value, list) else value, told))
+            value = told.get("default") if isinstance(value, list) else value
+            found.append(Widget(prefix + name, "COMBO" if isinstance(kind, list) else kind, value, told))
             if told.get("control_after_generate"):
-                found.append((f"{prefix}{name} control", "fixed", {}))
+                found.append(Widget(f"{prefix}{name} control", "COMBO", "fixed", {}))
         if kind == DYNAMIC:
             [chosen] = [option for option in told["options"] if option["key"] == given[prefix + name]]
             found += widgets_of(chosen["inputs"], given, f"{prefix}{name}.")
@@ -64,21 +85,21 @@ def drawn(api: dict, note: str, columns: list, definitions: dict) -> dict:
     nodes, links = {}, []
     for node_id, node in api.items():
         told, given = definitions[node["class_type"]], node["inputs"]
-        widgets = widgets_of({key: told["input"].get(key, {}) for key in ("required", "optional")}, given)
+        widgets = widgets_of(groups_of(told), given)
         sockets = {name: kind for group in told["input"].values() for name, (kind, *_) in group.items()}
         wired = [name for name, value in given.items() if isinstance(value, list)]
         entries = []
         for name in [each for each in sockets if each in wired]:
             links.append([len(links) + 1, int(given[name][0]), given[name][1], int(node_id), len(entries)])
             entry = {"name": name, "type": sockets[name], "link": len(links)}
-            entries.append(entry | ({"widget": {"name": name}} if name in {each[0] for each in widgets} else {}))
+            entries.append(entry | ({"widget": {"name": name}} if name in {each.name for each in widgets} else {}))
         outputs = [
             {"name": name, "type": kind, "links": None}
             for name, kind in zip(told["output_name"], told["output"], strict=True)
         ]
         kind = node["class_type"]
         high = max(len(entries), len(outputs)) * SLOT + len(widgets) * WIDGET + PANELS.get(kind, 0) + 20
-        high += LINES * sum(bool(each[2].get("multiline")) for each in widgets)
+        high += LINES * sum(bool(each.options.get("multiline")) for each in widgets)
         nodes[node_id] = {
             "id": int(node_id),
             "type": kind,
@@ -89,7 +110,7 @@ def drawn(api: dict, note: str, columns: list, definitions: dict) -> dict:
             "outputs": outputs,
             "title": node.get("_meta", {}).get("title", told["display_name"]),
             "properties": {"Node name for S&R": kind},
-            "widgets_values": [value for _, value, _ in widgets],
+            "widgets_values": [each.value for each in widgets],
         }
     for link in links:
         output = nodes[str(link[1])]["outputs"][link[2]]
@@ -137,21 +158,56 @@ def placed(nodes: dict, columns: list) -> list[dict]:
     return groups
 
 
+def with_defaults(api: dict, definitions: dict) -> dict:
+    """The graph with a title and all values for every node."""
+    filled = {}
+    for node_id, node in api.items():
+        told = definitions[node["class_type"]]
+        widgets = widgets_of(groups_of(told), node["inputs"])
+        values = {each.name: each.value for each in widgets if not each.name.endswith(" control")}
+        title = node.get("_meta", {}).get("title", told["display_name"])
+        filled[node_id] = {**node, "inputs": values | node["inputs"], "_meta": {"title": title}}
+    return filled
+
+
+def blueprint(name: str) -> tuple[dict, dict]:
+    """The subgraph of a blueprint, and what the server would tell of it if it were a node."""
+    graph = json.loads((ROOT / "subgraphs" / f"{name}.json").read_text("utf-8"))
+    [host], [definition] = graph["nodes"], graph["definitions"]["subgraphs"]
+    values = iter(host["widgets_values"])
+    inputs = {
+        slot["name"]: (
+            slot["type"],
+            {"default": next(values), "multiline": slot["name"] in MULTILINE} if "widget" in slot else {},
+        )
+        for slot in host["inputs"]
+    }
+    told = {
+        "input": {"required": inputs},
+        "output": [slot["type"] for slot in host["outputs"]],
+        "output_name": [slot["name"] for slot in host["outputs"]],
+        "display_name": name.partition(" (")[0],
+    }
+    return definition, told
+
+
 def main() -> None:
     from demo.server import Server
 
     asked, name = json.loads(Path(sys.argv[1]).read_text("utf-8")), sys.argv[2]
     with Server() as server:
         definitions = server.object_info()
-    for node in asked["api"].values():
-        node["_meta"] = {"title": node.get("_meta", {}).get("title", definitions[node["class_type"]]["display_name"])}
-        inputs = definitions[node["class_type"]]["input"]
-        told = {key: inputs.get(key, {}) for key in ("required", "optional")}
-        values = {each: value for each, value, _ in widgets_of(told, node["inputs"]) if not each.endswith(" control")}
-        node["inputs"] = values | node["inputs"]
-    graph = drawn(asked["api"], asked["note"], asked["columns"], definitions)
+    names = {node["class_type"] for node in asked["api"].values()} - definitions.keys()
+    blueprints = {each: blueprint(each) for each in sorted(names)}
+    known = definitions | {each: told for each, (_, told) in blueprints.items()}
+    graph = drawn(with_defaults(asked["api"], known), asked["note"], asked["columns"], known)
+    for node in graph["nodes"]:
+        if node["type"] in blueprints:
+            node |= {"type": blueprints[node["type"]][0]["id"], "properties": {}}
+    if blueprints:
+        graph["definitions"] = {"subgraphs": [definition for definition, _ in blueprints.values()]}
     (ROOT / "workflows" / f"{name}.json").write_text(json.dumps(graph, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    api = json.dumps(asked["api"], indent=2, ensure_ascii=False) + "\n"
+    api = json.dumps(sent(graph, definitions), indent=2, ensure_ascii=False) + "\n"
     (ROOT / "workflows" / "api" / f"{name}.json").write_text(api, "utf-8")
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import pytest
 
+import examples
 from browser import Frontend
-from clone import ROOT
 
 RENDERERS = pytest.mark.parametrize("vue_nodes", [False, True], ids=["canvas", "nodes 2.0"])
 PAIR = "Bind a prompt"
@@ -34,11 +33,9 @@ CONTRAST = """(element, styled) => {
     return (higher + 0.05) / (lower + 0.05);
 }"""
 
-WORKFLOWS = ROOT / "workflows"
-
 
 def workflow(name: str) -> dict:
-    return json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
+    return examples.ui(name)
 
 
 def node_of(graph: dict, kind: str) -> dict:

@@ -2,14 +2,13 @@
 
     .dev/venv/bin/python tests/helpers/take_pictures.py [NAME ...]
 
-Those that need files which the demo model does not bring (`NOT_RUN`) are left as they are, unless they are named.
+Those with nodes that need files (`NOT_RUN`) are left as they are, unless they are named.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import logging
 import sys
 from pathlib import Path
@@ -21,15 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from browser import frontend, launch  # noqa: E402
+from examples import FILES, WORKFLOWS, kinds, ui  # noqa: E402
 
-WORKFLOWS = ROOT / "workflows"
-NOT_RUN = (
-    "Detect and segment entities",
-    "Object binding on SDXL",
-    "Segment entities with SAM",
-    "TokenCompose's UNet",
-    "Your own checkpoint",
-)
+NOT_RUN = {"CheckpointLoaderSimple", "SBLoadSAM"}
 LEFT_OUT = (
     "SBLoadDemoModel",
     "EmptyLatentImage",
@@ -64,7 +57,7 @@ FIT = """([ids, menus, margin]) => {
 
 def photographed(page, name: str) -> Image.Image:
     """The nodes that matter of a workflow, after a run."""
-    graph = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
+    graph = ui(name)
     page.load(graph, name)
     if (ended := page.run())["end"] != "execution_success":
         raise RuntimeError(f"{name}: {ended}")
@@ -87,9 +80,8 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 def main() -> None:
-    names = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=[name for name in names if name not in NOT_RUN])
+    parser.add_argument("names", nargs="*", default=[name for name in FILES if not NOT_RUN & kinds(name)])
     parser.add_argument("--to", type=Path, default=WORKFLOWS, help="where the pictures go")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -98,7 +90,7 @@ def main() -> None:
     with Server() as server, sync_playwright() as playwright:
         with frontend(launch(playwright), server.url, size=WINDOW, **PLAIN) as page:
             for name in sorted(arguments.names, key=lambda name: name.startswith("Reload")):
-                save(photographed(page, name), arguments.to / f"{name}.jpg")
+                save(photographed(page, name), arguments.to / FILES[name].with_suffix(".jpg").name)
                 logging.info(name)
 
 
