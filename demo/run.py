@@ -19,18 +19,18 @@ PAGE = PACK / "output" / "index.html"
 NEEDING = {"CheckpointLoaderSimple": "a checkpoint of yours", "SBLoadSAM": "Segment Anything in models/sams"}
 """What nodes need that is not in this repository."""
 
-TOUR = (
+TOUR = {
     "Bind a prompt",
-    "Attention modulation, plain and modulated",
-    "Nothing left out with Attend-and-Excite",
-    "Attention guidance",
+    "Bound Sampler",
     "Object binding with token merge",
     "Masks from attention",
+    "Attention guidance",
+    "Nothing left out with Attend-and-Excite",
     "Two subjects",
     "Compare trained LoRAs",
     "Best of a batch",
-)
-"""What is run where no workflow is named: one for each kind of thing that the pack does."""
+}
+"""Titles of what is run where no workflow is named: one for each kind of thing that the pack does."""
 
 NUMBER = re.compile(r"^\d\d ")
 """Before the title of a workflow, in the name of its file."""
@@ -74,8 +74,7 @@ def choose(graphs: dict[str, dict], names: Sequence[str]) -> list[str]:
         ServerError: no workflow is called so.
     """
     if not names:
-        titled = {NUMBER.sub("", name): name for name in graphs}
-        return [titled[title] for title in TOUR if title in titled]
+        return [name for name in graphs if NUMBER.sub("", name) in TOUR]
     if names == [ALL]:
         return list(graphs)
     for given in names:
