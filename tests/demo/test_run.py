@@ -115,8 +115,8 @@ def test_the_page_has_what_a_run_made(part, server):
 def test_workflows_are_chosen_by_name(part):
     program = part("demo.run")
     graphs = program.load_graphs(program.WORKFLOWS / "api")
-    assert set(program.TOUR) <= set(graphs), "the tour is of workflows that there are"
-    assert program.choose(graphs, []) == list(program.TOUR)
+    toured = [program.NUMBER.sub("", name) for name in program.choose(graphs, [])]
+    assert toured == list(program.TOUR), "the tour is of workflows that there are"
     assert program.choose(graphs, ["all"]) == list(graphs)
     assert program.choose(graphs, ["two SUBJECTS"]) == [name for name in graphs if "wo subjects" in name]
     with pytest.raises(
