@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from clone import ROOT
+from effects import EFFECTS, SIDE
 from examples import FILES, NUMBERED, WORKFLOWS, api, kinds, ui
 from gradients import slowly
 from scenes import mobile_sam
@@ -93,6 +94,13 @@ def test_every_workflow_has_its_three_files() -> None:
         picture = path.with_suffix(".jpg")
         assert picture.stat().st_size < 100_000
         assert Image.open(picture).size[0] >= 400
+
+
+def test_their_pictures_show_what_they_do() -> None:
+    """Squares, as the template browser's cards are; of what cannot be run on the demo model, the graph."""
+    assert {*EFFECTS} <= {*NAMES}
+    for name in EFFECTS:
+        assert Image.open(FILES[name].with_suffix(".jpg")).size == (SIDE, SIDE)
 
 
 def test_their_files_are_numbered_for_the_template_browser() -> None:
