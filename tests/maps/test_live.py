@@ -35,8 +35,26 @@ def test_a_step_is_shown_when_the_next_begins_and_at_the_end(part, live):
         assert torch.allclose(done.maps, torch.full((1, 4, 4), expected)), "of the first picture alone"
 
 
+def test_showing_takes_no_more_than_its_share_of_the_time(part, live):
+    """Steps of 10 seconds, of which each takes one to show: after the first, every 34 seconds at most."""
+    box = part("attention.engine.frame").Box(0, 0, 2, 2)
+    now, seen = [0.0], []
+
+    def show(done):
+        seen.append(done.step)
+        now[0] += 1.0
+
+    watching = live.Live(show, steps=20, clock=lambda: now[0])
+    for step in range(20):
+        watching.add(step, 1, (2, 2), torch.full((1, 1, 2, 2), float(step)), box)
+        now[0] += 10.0
+    watching.end()
+    assert seen == [0, 3, 6, 9, 12, 16, 19]
+
+
 @pytest.mark.parametrize("keep", [None, 2])
-def test_what_is_shown_of_a_run_is_what_is_recorded_of_its_steps(comfy, part, sd1, keep):
+def test_what_is_shown_of_a_run_is_what_is_recorded_of_its_steps(comfy, part, live, sd1, keep, monkeypatch):
+    monkeypatch.setattr(live, "SHARE", 1.0)
     sampling = part("attention.engine.sampling")
     model, maps = record(part, sd1.model, sd1.bound, resolution="latent", keep=keep)
     [settings] = sampling.techniques_on(model)
