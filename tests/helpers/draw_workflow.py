@@ -74,6 +74,8 @@ def widgets_of(inputs: dict, given: dict, prefix: str = "") -> list[Widget]:
             found.append(Widget(prefix + name, "COMBO" if isinstance(kind, list) else kind, value, told))
             if told.get("control_after_generate"):
                 found.append(Widget(f"{prefix}{name} control", "COMBO", "fixed", {}))
+            if told.get("image_upload"):
+                found.append(Widget(f"{prefix}{name} control", "COMBO", "image", {}))
         if kind == DYNAMIC:
             [chosen] = [option for option in told["options"] if option["key"] == given[prefix + name]]
             found += widgets_of(chosen["inputs"], given, f"{prefix}{name}.")

@@ -23,7 +23,7 @@ def widget_values(inputs: dict, saved: Iterator, prefix: str = "") -> dict:
     ):
         if isinstance(kind, list) or kind in WIDGETS:
             values[prefix + name] = next(saved)
-            if options and options[0].get("control_after_generate"):
+            if options and (options[0].get("control_after_generate") or options[0].get("image_upload")):
                 next(saved)
         if kind == DYNAMIC:
             [chosen] = [option for option in options[0]["options"] if option["key"] == values[prefix + name]]
