@@ -56,7 +56,7 @@ def write_entities(entities: Iterable[Entity], text: str) -> str:
         attributes = [write_phrase(attribute, text) for attribute in entity.attributes]
         belongs = [*filter(None, attributes), *(write_sub_object(sub, text) for sub in entity.sub_objects)]
         noun = write_phrase(entity.noun, text) + (f" x{entity.count}" if entity.count > 1 else "")
-        entries.append(f"{noun}: {', '.join(belongs)}" if belongs else noun)
+        entries += [f"{noun}: {', '.join(belongs)}" if belongs else noun] if noun else []
     return " | ".join(entries) or NO_ENTITIES
 
 

@@ -144,7 +144,8 @@ function ownerOf({ kind, of }) {
 }
 
 function noteList(notes) {
-    return notes.length && element("ul", { class: "sb-notes", "aria-label": "Notes" }, ...notes.map((note) => element("li", {}, note)));
+    const items = notes.map((note) => element("li", {}, note));
+    return notes.length && element("ul", { class: "sb-notes", "aria-label": "Notes" }, ...items);
 }
 
 /* Shown while a word is dragged. */

@@ -1,9 +1,10 @@
-/* Entities in the syntax of the node's input `entities`. Every phrase has its own part of it, as the server wrote it. */
+/* Entities in the syntax of the node's input `entities`. Every phrase has its own part of it, as the server wrote it; one of
+   nothing but signs that mean something in the syntax has none. */
 
 const NO_ENTITIES = "|";
 
 export function writeEntities(entities) {
-    return entities.map(entry).join(" | ") || NO_ENTITIES;
+    return entities.filter(({ noun }) => noun.said).map(entry).join(" | ") || NO_ENTITIES;
 }
 
 /* An entity as something that another one has: its noun comes last, and where that could not be seen, behind an empty part. */
