@@ -33,15 +33,18 @@ class Phrase:
 
 @dataclass(frozen=True)
 class SubObject:
-    """Something an entity wears, holds or has: the whole phrase ("wearing red sunglasses") and its noun."""
+    """Something an entity wears, holds or has: the whole phrase ("wearing red sunglasses") and its noun. ``doubt`` is
+    the parser's question where it is not certain whose it is."""
 
     phrase: Phrase
     noun: Phrase
+    doubt: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class Entity:
-    """A noun with what belongs to it. ``name`` is unique within a binding: the second dog is "dog 2"."""
+    """A noun with what belongs to it. ``name`` is unique within a binding: the second dog is "dog 2". ``doubt`` is the
+    parser's question where this might be a sub-object of another."""
 
     name: str
     noun: Phrase
@@ -51,6 +54,7 @@ class Entity:
     mask: Any = None
     box: tuple[float, float, float, float] | None = None
     subject: Any = None
+    doubt: str = field(default="", compare=False)
 
     @property
     def phrases(self) -> tuple[Phrase, ...]:

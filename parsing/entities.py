@@ -90,7 +90,7 @@ def find_entities(pipeline: Any, prompt: PlainPrompt, excluded: Excluded) -> tup
     )
     if absent:
         notes.append("models often draw what the prompt says is not there. A negative prompt is surer.")
-    notes += [builder.question(n, owner) for n, owner in relations.doubtful.items()]
+    notes += map(builder.question, relations.doubtful)
     if relations.doubtful:
         by_hand = manual.write_entities(entities, prompt.text)
         notes.append(f'to correct what was read, change this and write it into "entities": {by_hand}')
@@ -182,14 +182,17 @@ class _Builder:
             attributes=tuple(self._phrase(attribute) for attribute in said),
             sub_objects=tuple(self._sub_object(sub) for sub in sorted(owned)),
             count=phrase.count,
+            doubt=self.question(n),
         )
 
     def names(self, numbers: Iterable[int]) -> str:
         return ", ".join(_text(self.words, self.phrases[n].noun, self.text) for n in sorted(numbers))
 
-    def question(self, n: int, owner: int) -> str:
-        """The note that asks whose a sub-object is, and tells how to answer."""
-        name, noun = self.names([owner]), self.names([n])
+    def question(self, n: int) -> str:
+        """The note that asks whose a phrase is, where that is a guess."""
+        if n not in self.relations.doubtful:
+            return ""
+        name, noun = self.names([self.relations.doubtful[n]]), self.names([n])
         if self.relations.owner(n):
             return f'"{noun}": of the {name}? It was read so.'
         return f'"{noun}": of the {name}? It was read as an entity of its own.'
@@ -198,7 +201,7 @@ class _Builder:
         """Its phrase is all from "wearing" on; what is said of it elsewhere ("her hat is red") belongs to it too."""
         whole = range(self.relations.owners[n].first, self.phrases[n].end)
         said = [i for attribute in self.relations.predicates.get(n, ()) for i in attribute]
-        return SubObject(self._phrase((*whole, *said)), self._phrase(self.phrases[n].noun))
+        return SubObject(self._phrase((*whole, *said)), self._phrase(self.phrases[n].noun), self.question(n))
 
     def _phrase(self, indices: Iterable[int]) -> Phrase:
         indices = tuple(indices)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .binding import Binding, EncoderTokens, Entity, Phrase
+from . import parts
+from .binding import Binding, EncoderTokens, Entity, Phrase, SubObject
+from .manual import write_phrase, write_sub_object
 from .tokens import ENCODERS
 
 
 def to_json(binding: Binding) -> str:
-    """Everything of the binding but masks and subjects. ``rows`` are 0-based indices into each encoder's sequence."""
+    """Everything of the binding but masks and subjects. ``rows`` are 0-based indices into each encoder's sequence,
+    ``said`` is how the manual syntax says a phrase or word, and ``doubt`` what the parser was not certain of."""
     return json.dumps(
         {
             "key": binding.key,
@@ -19,6 +22,7 @@ def to_json(binding: Binding) -> str:
             "parser": binding.parser,
             "notes": list(binding.notes),
             "entities": [_entity(binding, entity) for entity in binding.entities],
+            "words": [_word(binding, word) for word in parts.words(binding.text)],
             "encoders": {tokens.encoder: _encoder(tokens) for tokens in binding.encoders},
         },
         ensure_ascii=False,
@@ -56,16 +60,29 @@ def _entity(binding: Binding, entity: Entity) -> dict[str, Any]:
         "count": entity.count,
         "noun": _phrase(binding, entity.noun),
         "attributes": [_phrase(binding, phrase) for phrase in entity.attributes],
-        "sub_objects": [
-            {"phrase": _phrase(binding, sub.phrase), "noun": _phrase(binding, sub.noun)} for sub in entity.sub_objects
-        ],
+        "sub_objects": [_sub_object(binding, sub) for sub in entity.sub_objects],
         "anchor_phrase": entity.anchor_phrase,
+        "doubt": entity.doubt,
+    }
+
+
+def _sub_object(binding: Binding, sub: SubObject) -> dict[str, Any]:
+    """``attributes`` are those of its noun, for whom makes it an entity of its own."""
+    return {
+        "phrase": {**_phrase(binding, sub.phrase), "said": write_sub_object(sub, binding.text)},
+        "noun": _phrase(binding, sub.noun),
+        "attributes": [_phrase(binding, phrase) for phrase in parts.attributes(sub, binding.text)],
+        "doubt": sub.doubt,
     }
 
 
 def _phrase(binding: Binding, phrase: Phrase) -> dict[str, Any]:
     rows = {tokens.encoder: tokens.positions(phrase.spans) for tokens in binding.encoders}
-    return {"text": phrase.text, "spans": phrase.spans, "rows": rows}
+    return {"text": phrase.text, "spans": phrase.spans, "rows": rows, "said": write_phrase(phrase, binding.text)}
+
+
+def _word(binding: Binding, word: Phrase) -> dict[str, Any]:
+    return {"text": word.text, "spans": word.spans, "said": write_phrase(word, binding.text)}
 
 
 def _encoder(tokens: EncoderTokens) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def frames_of(value: Any, size: tuple[int, int]) -> list[list[Labelled]]:
     """The boxes of each picture from a value of core's BOUNDING_BOX: one box, a list, or a list for each picture.
 
     Core's boxes are dicts with ``x, y, width, height`` in pixels of a picture of ``size (height, width)``. Detectors
-    add a ``label``; core's boxes with ``metadata`` have a description there. What juts out of the picture is cut off.
+    add a ``label``; core's boxes with ``metadata`` have a description there. The elements of core's canvas (ARRAY) have
+    a ``desc``, and a ``bbox`` in thousandths of the picture. What juts out of the picture is cut off.
 
     Raises:
         ValueError: it is something else, or a box has no part of the picture.
@@ -59,6 +60,8 @@ def frames_of(value: Any, size: tuple[int, int]) -> list[list[Labelled]]:
 def _read(box: Any, which: str, size: tuple[int, int]) -> Labelled:
     if not isinstance(box, dict):
         raise ValueError(f"{which} is no dict with x, y, width and height, but {_kind(box)}.")
+    if "bbox" in box and "x" not in box:
+        box = _of_element(box, which, size)
     try:
         x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
     except (KeyError, TypeError, ValueError) as error:
@@ -75,6 +78,17 @@ def _read(box: Any, which: str, size: tuple[int, int]) -> Labelled:
     score = box.get("score")
     label = str(box.get("label") or described or "").strip()
     return Labelled((left, top, right, bottom), label, None if score is None else float(score))
+
+
+def _of_element(element: dict, which: str, size: tuple[int, int]) -> dict:
+    """An element of core's canvas as a box in pixels, labelled with its description."""
+    try:
+        top, left, bottom, right = (float(edge) / 1000 for edge in element["bbox"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{which} needs top, left, bottom and right in its bbox; it is {element}.") from error
+    height, width = size
+    edges = {"x": left * width, "y": top * height, "width": (right - left) * width, "height": (bottom - top) * height}
+    return {**edges, "label": element.get("desc")}
 
 
 def _kind(value: Any) -> str:

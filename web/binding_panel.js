@@ -1,91 +1,156 @@
-/* What Bind Prompt and Bind Conditioning understood: the prompt with its entities marked, and every token's row. */
+/* What Bind Prompt and Bind Conditioning understood: the prompt with its entities marked, and every token's row. Words are
+   given to other entities by mouse, finger and keyboard; what is changed is written into the node's input `entities`. */
 
+import { makeStop, walk } from "./arrow_keys.js";
+import { entityList, groupsOf, markedPrompt } from "./binding_chips.js";
+import { give, keyOf, letGo, makeOwn, partAt, partsOf } from "./binding_edit.js";
+import { dragging } from "./chip_drag.js";
+import { openMenu } from "./choice_menu.js";
 import { element } from "./node_panel.js";
+import { tokenStrips } from "./token_strip.js";
+import { remember, understood } from "./understood.js";
+import { watch, write } from "./widget_edit.js";
 
-const ENCODERS = { l: "CLIP-L", g: "CLIP-G", h: "CLIP-H" };
-const GOLDEN_ANGLE = 137.5;
+const OWN = "own";
+const NONE = "none";
+const EDITED = "Changed here, and written into entities. It counts from the next run on.";
 
-export const bindingPanel = {
-    label: "What was understood of the prompt",
-    hint: "Run the workflow to see which words belong together.",
+export class BindingPanel {
+    label = "What was understood of the prompt";
+    hint = "Run the workflow to see which words belong together.";
+
+    constructor(node) {
+        this.node = node;
+        this.open = {};
+        for (const name of ["text", "entities"]) watch(node, name, () => this.refresh());
+    }
+
     render(output) {
         const payload = output?.semantic_binding?.[0];
-        return payload ? bindingElements(JSON.parse(payload)) : null;
-    },
-};
-
-function bindingElements(binding) {
-    const groups = binding.entities.map((entity, index) => ({
-        entity,
-        style: `--sb-hue: ${(210 + index * GOLDEN_ANGLE) % 360}`,
-        phrases: [entity.noun, ...entity.attributes, ...entity.sub_objects.map((sub) => sub.phrase)],
-    }));
-    return [
-        markedPrompt(binding.text, groups),
-        entityList(groups),
-        noteList(binding.notes),
-        ...Object.entries(binding.encoders).map(([name, tokens], index) => tokenStrip(name, tokens, groups, index === 0)),
-        element("p", { class: "sb-small" }, `Read by: ${binding.parser}`),
-    ].filter(Boolean);
-}
-
-/* Spans count characters as Python does, by code points, which a JavaScript string does not. */
-function markedPrompt(text, groups) {
-    const characters = Array.from(text);
-    const marks = groups.flatMap(({ entity, style, phrases }) =>
-        phrases.flatMap((phrase) => phrase.spans.map(([start, end]) => ({ start, end, style, noun: phrase === entity.noun }))),
-    );
-    const marked = element("p", { class: "sb-prompt" });
-    let done = 0;
-    for (const { start, end, style, noun } of marks.sort((a, b) => a.start - b.start || b.end - a.end)) {
-        if (start < done) continue;
-        marked.append(characters.slice(done, start).join(""));
-        marked.append(element("span", { class: noun ? "sb-word sb-noun" : "sb-word", style }, characters.slice(start, end).join("")));
-        done = end;
+        if (!payload) return null;
+        if (payload !== this.payload) {
+            this.payload = payload;
+            this.entities = output.semantic_binding_entities[0];
+            this.ofRun = JSON.parse(payload);
+            remember(this.ofRun, this.entities);
+        }
+        this.output = output;
+        this.shown = understood(this.node, this.ofRun, this.entities);
+        return this.elements();
     }
-    marked.append(characters.slice(done).join(""));
-    return text ? marked : null;
+
+    /* An input was set: shows what belongs to it. */
+    refresh() {
+        if (!this.output) return;
+        const { record, locked } = understood(this.node, this.ofRun, this.entities);
+        if (record !== this.shown.record || locked !== this.shown.locked) this.node.semanticBindingPanel.show(this.output);
+    }
+
+    elements() {
+        const { record, locked } = this.shown;
+        const groups = groupsOf(record);
+        const prompt = markedPrompt(record, groups, !locked);
+        const list = entityList(record, groups, !locked);
+        if (!locked) for (const words of [prompt, list]) this.makeMovable(words);
+        return [
+            prompt,
+            list,
+            locked && element("p", { class: "sb-hint" }, locked),
+            record.edited && element("p", { class: "sb-hint" }, EDITED),
+            noteList(record.notes),
+            ...tokenStrips(record, groups, this.open),
+            element("p", { class: "sb-small" }, `Read by: ${this.ofRun.parser}`),
+            !locked && dropTargets(),
+        ].filter(Boolean);
+    }
+
+    makeMovable(words) {
+        const picks = [...(words?.querySelectorAll(".sb-pick") ?? [])];
+        if (!picks.length) return;
+        makeStop(picks[0], picks);
+        words.addEventListener("focusin", ({ target }) => picks.includes(target) && makeStop(target, picks));
+        words.addEventListener("keydown", (event) => this.key(event, picks));
+        dragging(words, {
+            clicked: (pick) => this.choose(pick),
+            dropped: (pick, target) => this.move(pick, target.dataset.entity),
+        });
+    }
+
+    key(event, picks) {
+        if (event.ctrlKey || event.metaKey) return;
+        if (event.key === "Enter" || event.key === " ") {
+            event.preventDefault();
+            this.choose(event.target);
+        } else if (event.key === "Delete" || event.key === "Backspace") {
+            this.move(event.target, NONE);
+        } else {
+            walk(event, picks);
+        }
+        if (event.key !== "Tab") event.stopPropagation();
+    }
+
+    choose(pick) {
+        const part = this.partOf(pick);
+        if (!part) return;
+        const owner = ownerOf(part);
+        const entities = this.shown.record.entities
+            .filter((entity) => entity !== part.item)
+            .map(({ noun, name }) => ({ value: keyOf(noun), label: `Of ${name}` }));
+        const others = [
+            { value: OWN, label: "An entity of its own" },
+            { value: NONE, label: "Of no entity" },
+        ];
+        openMenu(pick, {
+            label: part.phrase.text,
+            question: part.item.doubt,
+            choices: [...entities, ...others].map((choice) => ({ ...choice, checked: choice.value === owner })),
+            chosen: (value) => this.move(pick, value),
+        });
+    }
+
+    /* To the entity with this key, to be one of its own, or to be of none. What was doubtful is certain once it is chosen. */
+    move(pick, target) {
+        const part = this.partOf(pick);
+        if (!part) return;
+        const onItself = part.kind === "noun" && target === part.of;
+        if (onItself || (target === ownerOf(part) && !part.item.doubt)) return;
+        const edited = this.edited(part, target);
+        const inPrompt = Boolean(pick.closest(".sb-prompt"));
+        remember(edited, edited.edited);
+        write(this.node, "entities", edited.edited);
+        this.focus(part.item.noun ?? part.phrase, inPrompt);
+    }
+
+    edited(part, target) {
+        const { record } = this.shown;
+        if (target === OWN) return makeOwn(record, part);
+        return target === NONE ? letGo(record, part) : give(record, part, target);
+    }
+
+    partOf(pick) {
+        return partsOf(this.shown.record).find(({ key }) => key === pick.dataset.part);
+    }
+
+    focus(phrase, inPrompt) {
+        const key = partAt(this.shown.record, phrase.spans[0][0])?.key;
+        const picks = [...this.node.semanticBindingPanel.frame.querySelectorAll(`[data-part="${key}"]`)];
+        const there = picks.find((pick) => Boolean(pick.closest(".sb-prompt")) === inPrompt) ?? picks[0];
+        there?.focus({ preventScroll: true });
+    }
 }
 
-function entityList(groups) {
-    if (!groups.length) return element("p", { class: "sb-hint" }, "No entities.");
-    return element("ul", { class: "sb-entities", "aria-label": "Entities" }, ...groups.map(chip));
-}
-
-function chip({ entity, style, phrases }) {
-    const name = entity.count > 1 ? `${entity.name} × ${entity.count}` : entity.name;
-    const parts = phrases.slice(1).map((phrase) => [" ", element("span", { class: "sb-part" }, phrase.text)]);
-    const title = Object.keys(entity.noun.rows)
-        .map((encoder) => `${ENCODERS[encoder]} rows ${rowsOf(phrases, encoder).join(", ") || "none"}`)
-        .join("\n");
-    return element("li", { class: "sb-entity", style, title }, element("span", { class: "sb-noun" }, name), ...parts.flat());
-}
-
-function rowsOf(phrases, encoder) {
-    return [...new Set(phrases.flatMap((phrase) => phrase.rows[encoder]))].sort((a, b) => a - b);
+function ownerOf({ kind, of }) {
+    return kind === "noun" ? OWN : (of ?? NONE);
 }
 
 function noteList(notes) {
-    return notes.length && element("ul", { class: "sb-notes", "aria-label": "Notes" }, ...notes.map((note) => element("li", {}, note)));
+    const items = notes.map((note) => element("li", {}, note));
+    return notes.length && element("ul", { class: "sb-notes", "aria-label": "Notes" }, ...items);
 }
 
-function tokenStrip(encoder, tokens, groups, open) {
-    const styles = new Map(groups.flatMap(({ style, phrases }) => rowsOf(phrases, encoder).map((row) => [row, style])));
-    const rows = [...tokens.text, ...tokens.embedding].sort((a, b) => a - b);
-    const chips = tokens.tokens.map(({ piece, weight }, index) => {
-        const row = rows[index];
-        const title = `row ${row} of ${tokens.length}${weight === 1 ? "" : `, weight ${Number(weight.toFixed(3))}`}`;
-        const style = styles.get(row);
-        return element(
-            "span",
-            style ? { class: "sb-token", style, title } : { class: "sb-token", title },
-            element("span", { class: "sb-index" }, String(row)),
-            piece,
-        );
-    });
-    const heading = `${ENCODERS[encoder]}: ${chips.length} tokens with their rows`;
-    const details = element("details", { class: "sb-tokens" }, element("summary", { class: "sb-small" }, heading));
-    details.open = open;
-    details.append(element("div", { class: "sb-strip" }, ...chips));
-    return details;
+/* Shown while a word is dragged. */
+function dropTargets() {
+    const target = (value, text) => element("span", { class: "sb-target", "data-entity": value }, text);
+    const targets = [target(OWN, "an entity of its own"), target(NONE, "of no entity")];
+    return element("p", { class: "sb-targets", "aria-hidden": "true" }, ...targets);
 }

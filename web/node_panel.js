@@ -53,7 +53,13 @@ export function addToNode(node, frame, { height, show, removed }) {
         getMinHeight: () => height() + 2 * MARGIN,
     });
     widget.serialize = false;
-    node.semanticBindingPanel = { show };
+    node.semanticBindingPanel = {
+        frame,
+        show(output) {
+            frame.dataset.node = placeOf(node);
+            show(output);
+        },
+    };
 
     const executed = node.onExecuted;
     node.onExecuted = function (output) {
@@ -65,6 +71,18 @@ export function addToNode(node, frame, { height, show, removed }) {
         removed();
         wasRemoved?.apply(this, arguments);
     };
+}
+
+/* Undo makes a node anew, and Nodes 2.0 goes on showing the panel of the one before. */
+export function takePlace(node) {
+    const { frame } = node.semanticBindingPanel;
+    const before = [...document.querySelectorAll(".sb-panel")].find(({ dataset }) => dataset.node === placeOf(node));
+    frame.dataset.node = placeOf(node);
+    requestAnimationFrame(() => before?.isConnected && !frame.isConnected && before.replaceWith(frame));
+}
+
+function placeOf({ graph, id }) {
+    return `${graph.id}:${id}`;
 }
 
 /* A node is made taller when its panel needs it, and never smaller than the user left it. */

@@ -1,16 +1,15 @@
-/* Shows on the nodes what they understood or measured. The panels only display: nothing of them is saved or sent. */
+/* Shows on the nodes what they understood or measured. Nothing of a panel is saved or sent; what is changed on one is
+   written into an input of its node. */
 
 import { app } from "../../scripts/app.js";
-import { bindingPanel } from "./binding_panel.js";
-import { attachPanel } from "./node_panel.js";
+import { BindingPanel } from "./binding_panel.js";
+import { attachPanel, takePlace } from "./node_panel.js";
 import { textPanel } from "./text_panel.js";
 import { LivePanel } from "./viewer/live.js";
 import { attachViewer } from "./viewer/panel.js";
 import { weightsPanel } from "./weights_panel.js";
 
 const PANELS = {
-    SBBindPrompt: bindingPanel,
-    SBBindConditioning: bindingPanel,
     SBAssignMask: textPanel("Mask of an entity", "Run the workflow to see what the mask covers."),
     SBAssignMasks: textPanel("Masks of the entities", "Run the workflow to see what the masks cover."),
     SBMasksFromAttention: textPanel("Masks of the entities", "Run the workflow to see what the masks cover."),
@@ -42,6 +41,7 @@ const PANELS = {
     SBTrainCoMat: textPanel("The LoRA", "Run the workflow to train; progress is shown below."),
 };
 
+const BINDERS = ["SBBindPrompt", "SBBindConditioning"];
 const VIEWER = "SBPreviewAttention";
 
 /* The address of a file that a node has written. */
@@ -103,7 +103,16 @@ app.registerExtension({
     nodeCreated(node) {
         const panel = PANELS[node.comfyClass];
         if (panel) attachPanel(node, panel);
+        if (BINDERS.includes(node.comfyClass)) attachPanel(node, new BindingPanel(node));
         if (node.comfyClass === VIEWER) attachViewer(node, urlOf);
+    },
+
+    /* Also called when undo and redo have made every node anew, without a run. */
+    loadedGraphNode(node) {
+        if (!node.semanticBindingPanel) return;
+        takePlace(node);
+        const output = app.nodeOutputs[outputKey(node)];
+        if (output) node.semanticBindingPanel.show(output);
     },
 
     /* Called when a run is opened from the history and when the user comes back to an open workflow. */

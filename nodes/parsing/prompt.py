@@ -31,8 +31,8 @@ def parsing_inputs() -> list[io.Input]:
             optional=True,
             tooltip=(
                 "Leave empty to have the prompt parsed. Or say yourself what belongs together, in words of the prompt: "
-                f'"{models.MANUAL_EXAMPLE}". Of a repeated noun, "dog 2" is the second. '
-                "This always wins and needs no spaCy."
+                f'"{models.MANUAL_EXAMPLE}". Of a repeated noun, "dog 2" is the second; "dogs x2" are two dogs. '
+                "This always wins and needs no spaCy. Words that are moved on the node's chips are written here."
             ),
         ),
         io.Combo.Input(
@@ -113,7 +113,7 @@ class SBBindPrompt(io.ComfyNode):
     @classmethod
     def execute(cls, clip, text, entities="", parser=models.AUTO, excluded=DEFAULT_EXCLUDED) -> io.NodeOutput:
         binding, tokens = read(clip, text, entities, parser, excluded)
-        return shown(with_key(encode(clip, tokens), binding), binding)
+        return shown(with_key(encode(clip, tokens), binding), binding, entities)
 
 
 class SBBindConditioning(io.ComfyNode):
@@ -156,7 +156,7 @@ class SBBindConditioning(io.ComfyNode):
                     "concatenated, the text of one."
                 )
             binding = binding.behind(place)
-        return shown(with_key(conditioning, binding), binding)
+        return shown(with_key(conditioning, binding), binding, entities)
 
 
 def read(clip, text, entities, parser, excluded):
@@ -166,9 +166,10 @@ def read(clip, text, entities, parser, excluded):
     return bind(plain(text), tokens, vocabularies, entities, excluded, lambda: models.load(parser, folders)), tokens
 
 
-def shown(conditioning, binding) -> io.NodeOutput:
-    """The node's outputs; ``semantic_binding`` is for the pack's own widget, ``text`` for any frontend."""
+def shown(conditioning, binding, entities) -> io.NodeOutput:
+    """The node's outputs; ``text`` is for any frontend, the others are for the pack's own panel: what was understood,
+    and from which ``entities``."""
     binding = replace(binding, encoded=conditioning[0][0])
     json_text = to_json(binding)
-    ui = {"semantic_binding": (json_text,), "text": (summary(binding),)}
+    ui = {"semantic_binding": (json_text,), "semantic_binding_entities": (entities,), "text": (summary(binding),)}
     return io.NodeOutput(conditioning, binding, json_text, ui=ui)

@@ -22,14 +22,16 @@ class SBMasksFromBoxes(io.ComfyNode):
             search_aliases=["bounding box", "bbox", "layout", "regional prompt", "split", "box to mask", "grid"],
             inputs=[
                 binding_input(),
-                io.BoundingBox.Input(
+                io.MultiType.Input(
                     "bboxes",
+                    [io.BoundingBox, io.Array],
                     optional=True,
-                    force_input=True,
                     tooltip=(
                         "Boxes of Create Bounding Boxes, SAM3 Detect, RT-DETR or other nodes. Without labels the first "
-                        "box is the first entity's, and so on. With labels (RT-DETR) a box is the entity's whose name, "
-                        "number or noun is its label. A list for each picture gives each picture masks of its own."
+                        "box is the first entity's, and so on. With labels a box is the entity's whose name, number or "
+                        "noun is its label: those of RT-DETR, or of the elements of Create Bounding Boxes, whose "
+                        "label is the description of a box. A list for each picture gives each picture masks of its "
+                        "own."
                     ),
                 ),
                 io.String.Input(

@@ -138,7 +138,9 @@ def test_masks_and_focus_tell_what_they_do(browser, server, vue_nodes: bool) -> 
         assert page.complaints == []
 
 
-@pytest.mark.parametrize("name", ["Masks from attention", "Masks from boxes", "Assign a batch of masks"])
+@pytest.mark.parametrize(
+    "name", ["Masks from attention", "Masks from boxes", "Draw the regions", "Assign a batch of masks"]
+)
 def test_nodes_that_make_masks_tell_whose_they_are(browser, server, name: str) -> None:
     graph = short_run(name, seed=17)
     makers = ("SBMasksFromAttention", "SBMasksFromBoxes", "SBAssignMasks")

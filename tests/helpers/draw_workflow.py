@@ -32,6 +32,7 @@ WIDTHS = {
     "SBTokenArithmetic": 440,
     "SaveImage": 440,
     "PreviewImage": 440,
+    "CreateBoundingBoxes": 440,
 }
 WIDTH = 320
 PANELS = {
@@ -41,12 +42,13 @@ PANELS = {
     "SBTokenArithmetic": 100,
     "SaveImage": 380,
     "PreviewImage": 380,
+    "CreateBoundingBoxes": 640,
 }
 """Pixels that a node needs below its widgets for what it shows."""
 MULTILINE = ("prompt", "negative", "entities")
 """Widgets of blueprints that hold text of several lines."""
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "CURVE", DYNAMIC}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "CURVE", "BOUNDING_BOXES", DYNAMIC}
 
 
 class Widget(NamedTuple):
@@ -112,7 +114,7 @@ def drawn(api: dict, note: str, columns: list, definitions: dict) -> dict:
             "outputs": outputs,
             "title": node.get("_meta", {}).get("title", told["display_name"]),
             "properties": {"Node name for S&R": kind},
-            "widgets_values": [each.value for each in widgets],
+            "widgets_values": [unwrapped(each.value) for each in widgets],
         }
     for link in links:
         output = nodes[str(link[1])]["outputs"][link[2]]
@@ -136,6 +138,11 @@ def drawn(api: dict, note: str, columns: list, definitions: dict) -> dict:
         "extra": {"ds": {"scale": 0.75, "offset": [60, 90]}},
         "version": 0.4,
     }
+
+
+def unwrapped(value: object) -> object:
+    """What the frontend saves of a value that it sends: lists are sent in a dict, as they would be links."""
+    return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
 
 
 def placed(nodes: dict, columns: list) -> list[dict]:

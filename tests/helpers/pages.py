@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+from playwright.sync_api import Locator
 
 import examples
 from browser import Frontend
@@ -16,9 +17,10 @@ INNER_PANEL = """() => app.rootGraph.nodes.find(node => node.subgraph).subgraph.
     .find(widget => widget.name === "semantic_binding_panel").element"""
 
 
-# The contrast of an element's colour against its panel's ground, as WCAG reckons it; the browser reads the colours.
+# The contrast of an element's colour against the ground of its panel or menu, as WCAG reckons it; the browser reads
+# the colours.
 CONTRAST = """(element, styled) => {
-    const ground = getComputedStyle(element.closest(".sb-panel")).backgroundColor;
+    const ground = getComputedStyle(element.closest(".sb-panel, .sb-menu")).backgroundColor;
     const luminance = colour => {
         const context = new OffscreenCanvas(1, 1).getContext("2d");
         for (const laid of [ground, colour]) {
@@ -63,6 +65,12 @@ def prompt_alone(text: str) -> tuple[dict, int]:
     node = node_of(graph, "SBBindPrompt")
     node["widgets_values"][0] = text
     return graph, node["id"]
+
+
+def middle(element: Locator) -> tuple[float, float]:
+    """Where an element's middle is on the page."""
+    box = element.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 def values(graph: dict) -> dict:

@@ -7,7 +7,7 @@ from typing import Any
 
 NOTES = {"MarkdownNote"}
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "CURVE", DYNAMIC}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "CURVE", "BOUNDING_BOXES", DYNAMIC}
 INSIDE, OUTSIDE = -10, -20
 """Ids of the two ends of a subgraph, from where its links come and where they go."""
 
@@ -22,7 +22,8 @@ def widget_values(inputs: dict, saved: Iterator, prefix: str = "") -> dict:
         entry for group in ("required", "optional") for entry in inputs.get(group, {}).items()
     ):
         if isinstance(kind, list) or kind in WIDGETS:
-            values[prefix + name] = next(saved)
+            value = next(saved)
+            values[prefix + name] = {"__value__": value} if isinstance(value, list) else value
             if options and (options[0].get("control_after_generate") or options[0].get("image_upload")):
                 next(saved)
         if kind == DYNAMIC:

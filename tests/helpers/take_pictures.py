@@ -23,6 +23,9 @@ from browser import frontend, launch  # noqa: E402
 from examples import FILES, WORKFLOWS, kinds, ui  # noqa: E402
 
 NOT_RUN = {"CheckpointLoaderSimple", "SBLoadSAM"}
+IN_NODES_2 = {"Draw the regions"}
+"""Whose canvas is not there in the older view."""
+
 LEFT_OUT = (
     "SBLoadDemoModel",
     "EmptyLatentImage",
@@ -88,10 +91,13 @@ def main() -> None:
     from demo.server import Server
 
     with Server() as server, sync_playwright() as playwright:
-        with frontend(launch(playwright), server.url, size=WINDOW, **PLAIN) as page:
-            for name in sorted(arguments.names, key=lambda name: name.startswith("Reload")):
-                save(photographed(page, name), arguments.to / FILES[name].with_suffix(".jpg").name)
-                logging.info(name)
+        browser = launch(playwright)
+        for vue_nodes in (False, True):
+            names = [name for name in arguments.names if (name in IN_NODES_2) == vue_nodes]
+            with frontend(browser, server.url, size=WINDOW, **PLAIN, **{"Comfy.VueNodes.Enabled": vue_nodes}) as page:
+                for name in sorted(names, key=lambda name: name.startswith("Reload")):
+                    save(photographed(page, name), arguments.to / FILES[name].with_suffix(".jpg").name)
+                    logging.info(name)
 
 
 if __name__ == "__main__":

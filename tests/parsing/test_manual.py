@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from clone import ROOT
+
+PROMPTS = [
+    line.split(" => ")[0]
+    for line in (ROOT / "tests" / "parsing" / "prompts_as_written.txt").read_text("utf-8").splitlines()
+]
+
 
 @pytest.fixture(scope="module")
 def read(part):
@@ -81,3 +88,62 @@ def test_words_that_are_not_there_are_listed_with_their_nearest(read):
 def test_an_entry_without_a_noun_is_an_error(read):
     with pytest.raises(ValueError, match='": red" in "entities" has no noun'):
         read("cat | : red", "a red cat")
+
+
+def test_a_count_follows_the_noun(read, part):
+    text = "two dogs, three dogs x2 and a cat"
+    entities = part("parsing.manual").read_entities("dogs 1 x2 | dogs x2 | cat x0", text)
+    assert [(entity.noun.text, entity.count) for entity in entities] == [("dogs", 2), ("dogs x2", 1), ("cat", 1)]
+
+
+def test_a_plus_opens_a_sub_object_and_dots_join_what_stands_apart(part):
+    text = "a woman with a red hat, her hat is striped, in pale green"
+    read = part("parsing.manual").read_entities
+    (woman,) = read("woman: + with a red ... striped ... hat 1, in pale green", text)
+    (hat,) = woman.sub_objects
+    assert [text[slice(*span)] for span in hat.phrase.spans] == ["with a red hat", "striped"]
+    assert (hat.phrase.text, hat.noun.text, hat.noun.spans[0].start) == ("with a red hat striped", "hat", 19)
+    assert [phrase.text for phrase in woman.attributes] == ["in pale green"], "colours are no things that one has"
+    (woman,) = read("woman: + hat 2", text)
+    assert [sub.noun.spans[0].start for sub in woman.sub_objects] == [28]
+
+
+def test_separators_and_parts_of_words_are_found(read):
+    text = "a big, red hat at 10:30, long_hair, 50mm lens"
+    assert read("hat: big red | hair: long | lens: mm, 10 30", text) == [
+        ("hat", 11, [("big, red", 2)]),
+        ("hair", 30, [("long", 25)]),
+        ("lens", 41, [("mm", 38), ("10:30", 18)]),
+    ]
+
+
+def test_a_number_that_means_something_else_is_marked(part):
+    manual, binding = part("parsing.manual"), part("parsing.binding")
+    text = "player 1 and player 2"
+    first = binding.Span(0, 6)
+    assert manual.named(first, text) == "player #1" and manual.occurrences("player #1", text) == [first]
+    assert manual.occurrences("player 1", text) == [binding.Span(0, 8)]
+
+
+def test_no_entities_can_be_written(part):
+    manual = part("parsing.manual")
+    assert manual.write_entities((), "a cat") == "|" and manual.read_entities("|", "a cat") == ()
+
+
+def test_what_was_parsed_is_read_back_the_same(part, find):
+    manual, syntax = part("parsing.manual"), part("parsing.syntax")
+
+    def told(entities):
+        return [(e.name, e.noun, set(e.attributes), set(e.sub_objects), e.count) for e in entities]
+
+    for prompt in PROMPTS:
+        found, _ = find(prompt)
+        text = syntax.plain(prompt).text
+        assert told(manual.read_entities(manual.write_entities(found, text), text)) == told(found), prompt
+
+
+def test_attributes_of_a_sub_object(part):
+    manual, parts = part("parsing.manual"), part("parsing.parts")
+    text = "a girl wearing a big, bright red hat that is new"
+    (girl,) = manual.read_entities("girl: wearing a big bright red ... new ... hat", text)
+    assert [phrase.text for phrase in parts.attributes(girl.sub_objects[0], text)] == ["big", "bright red", "new"]

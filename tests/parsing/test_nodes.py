@@ -84,10 +84,13 @@ def test_json_and_text_tell_what_was_understood(tiny, part):
     assert (car["name"], car["count"], car["noun"]["text"], car["anchor_phrase"]) == ("cars", 2, "cars", "2 red cars")
     assert car["attributes"][0]["rows"] == {"l": [2], "g": [2]}
     assert car["attributes"][0]["spans"] == [[4, 7]]
+    assert (car["noun"]["said"], car["attributes"][0]["said"], car["doubt"]) == ("cars", "red", "")
+    assert [word["said"] for word in described["words"]] == ["two", "red", "cars", "on", "a", "street"]
     assert described["encoders"]["l"]["tokens"][1] == {"kind": "text", "piece": "red", "span": [4, 7], "weight": 1.3}
     assert described["encoders"]["g"]["end"] == [7]
     assert described["key"] == binding.key
     assert output.ui["semantic_binding"] == (text,)
+    assert output.ui["semantic_binding_entities"] == ("",)
     (shown,) = output.ui["text"]
     for part_of_it in (
         "1. cars \u00b7 2 of them \u00b7 red",

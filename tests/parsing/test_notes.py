@@ -33,7 +33,7 @@ def notes(part):
         ("running quickly", "the prompt has no noun"),
         ("a sailor with a red cap and a wooden box", '"box": of the sailor? It was read so.'),
         ("a cat with a red hat and a wooden ball", '"ball": of the cat? It was read as an entity of its own.'),
-        ("a sailor with a red cap and a wooden box", '"entities": sailor: with a red cap, a wooden box'),
+        ("a sailor with a red cap and a wooden box", '"entities": sailor: with a red cap, + a wooden box'),
     ],
 )
 def test_the_user_is_told(notes, prompt, told):
@@ -80,3 +80,10 @@ def test_entities_written_by_hand_are_read_back(part):
 )
 def test_word_classes_are_wordnets(part, noun, letter):
     assert part("parsing.word_classes").noun_classes(noun)[0] == letter
+
+
+def test_what_is_asked_is_said_of_the_phrase(find):
+    (sailor,), _ = find("a sailor with a red cap and a wooden box")
+    assert [sub.doubt for sub in sailor.sub_objects] == ["", '"box": of the sailor? It was read so.']
+    entities, _ = find("a cat with a red hat and a wooden ball")
+    assert [entity.doubt for entity in entities] == ["", '"ball": of the cat? It was read as an entity of its own.']

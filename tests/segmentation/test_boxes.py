@@ -82,10 +82,15 @@ def test_each_picture_has_its_own_boxes(boxes):
     assert boxes.frames_of([[]], (40, 80)) == [[]]
 
 
-def test_the_description_of_an_element_is_its_label(boxes):
+def test_the_description_of_a_box_is_its_label(boxes):
     metadata = {"type": "obj", "text": "", "desc": " cat ", "palette": []}
     ((found,),) = boxes.frames_of([[pixels(0, 0, 40, 40, metadata=metadata)]], (40, 80))
     assert found == boxes.Labelled(LEFT, "cat")
+
+
+def test_elements_have_edges_in_thousandths_and_a_description(boxes):
+    elements = [{"type": "obj", "bbox": [0, 500, 1000, 1000], "desc": " dog "}, {"bbox": [0, 0, 1000, 500]}]
+    assert boxes.frames_of(elements, (40, 80)) == [[boxes.Labelled(RIGHT, "dog"), boxes.Labelled(LEFT)]]
 
 
 def test_what_juts_out_is_cut_off(boxes):
@@ -104,6 +109,9 @@ def test_what_juts_out_is_cut_off(boxes):
         ([pixels(0, 0, 4, 4), pixels(90, 0, 8, 8)], r"Box 2 of picture 1 \(x 90, .* picture of 80 x 40 pixels"),
         (pixels(4, 4, 0, 8), "has no part of the picture"),
         (pixels(float("nan"), 4, 4, 8), "has no part of the picture"),
+        ({"bbox": [0, 0, 1000], "desc": "cat"}, "Box 1 of picture 1 needs top, left, bottom and right"),
+        ({"bbox": None}, "needs top, left, bottom and right"),
+        ({"bbox": [0, 1000, 1000, 1000]}, "has no part of the picture"),
     ],
 )
 def test_what_is_no_box_is_told(boxes, value, told):
@@ -292,13 +300,20 @@ def test_nothing_but_empty_boxes_is_an_error(make, bind, run_graph):
         make(bind("cat"), [[]])
 
 
-def test_boxes_are_taken_from_create_bounding_boxes_and_shown_by_draw_bboxes(run_graph, comfy, monkeypatch, bind):
+@pytest.mark.parametrize(("output", "names"), [(1, ("", "")), (1, ("dog", "cat")), (2, ("dog", "cat"))])
+def test_boxes_are_taken_from_create_bounding_boxes_and_shown_by_draw_bboxes(
+    run_graph, comfy, monkeypatch, bind, output, names
+):
+    """Its boxes have lost their names and count in order; its elements have them."""
     from given import giving_node
 
     monkeypatch.setitem(comfy.nodes.NODE_CLASS_MAPPINGS, "GiveBinding", giving_node(bind("cat", "dog")))
-    drawn = [{**pixels(0, 0, 20, 64), "metadata": {}}, {**pixels(40, 0, 40, 64), "metadata": {}}]
+    drawn = [
+        {**box, "metadata": {"desc": name}}
+        for box, name in zip((pixels(0, 0, 20, 64), pixels(40, 0, 40, 64)), names, strict=True)
+    ]
     canvas = {"width": 80, "height": 64, "editor_state": {"__value__": drawn}}
-    masks = {**INPUTS, "height": 64, "binding": ["binding", 0], "bboxes": ["draw", 1]}
+    masks = {**INPUTS, "height": 64, "binding": ["binding", 0], "bboxes": ["draw", output]}
     graph = {
         "binding": {"class_type": "GiveBinding", "inputs": {}},
         "draw": {"class_type": "CreateBoundingBoxes", "inputs": canvas},
@@ -306,6 +321,8 @@ def test_boxes_are_taken_from_create_bounding_boxes_and_shown_by_draw_bboxes(run
         "show": {"class_type": "DrawBBoxes", "inputs": {"bboxes": ["masks", 2]}},
     }
     run = run_graph(graph, binding=["masks", 0], shown=["show", 0])
-    assert [entity.box for entity in run.values["binding"].entities] == [(0.0, 0.0, 0.25, 1.0), RIGHT]
+    expected = [(0.0, 0.0, 0.25, 1.0), RIGHT]
+    found = [entity.box for entity in run.values["binding"].entities]
+    assert found == (expected if output == 1 else expected[::-1])
     assert run.values["shown"].shape == (1, 64, 80, 3)
     assert run.values["shown"].amax() > 0

@@ -1,16 +1,9 @@
 /* The recorded words as chips in the colours of their entities: to point at, to pin, and to walk along by arrow keys. */
 
+import { makeStop, walk } from "../arrow_keys.js";
 import { element } from "../node_panel.js";
 
 const GOLDEN_ANGLE = 137.5;
-const MOVES = {
-    ArrowRight: (index) => index + 1,
-    ArrowDown: (index) => index + 1,
-    ArrowLeft: (index) => index - 1,
-    ArrowUp: (index) => index - 1,
-    Home: () => 0,
-    End: (_, count) => count - 1,
-};
 
 /* The style of each label: the hue of its entity, in the order in which Bind Prompt colours them; "" for none. */
 export function stylesOf({ entities }) {
@@ -28,7 +21,7 @@ export class Chips {
             "aria-label": "Recorded words",
             "data-capture-wheel": "true",
         });
-        this.element.addEventListener("keydown", (event) => this.walk(event));
+        this.element.addEventListener("keydown", (event) => walk(event, this.chips));
     }
 
     fill(run) {
@@ -50,17 +43,8 @@ export class Chips {
     }
 
     focused(chip, label) {
-        for (const other of this.chips) other.tabIndex = other === chip ? 0 : -1;
+        makeStop(chip, this.chips);
         if (chip.matches(":focus-visible")) this.on.hover(label);
-    }
-
-    walk(event) {
-        const move = MOVES[event.key];
-        const index = this.chips.indexOf(event.target);
-        if (!move || index < 0) return;
-        event.preventDefault();
-        event.stopPropagation();
-        this.chips[move(index, this.chips.length)]?.focus();
     }
 
     draw({ pins, hovered }) {
