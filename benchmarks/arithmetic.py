@@ -1,6 +1,6 @@
 """Whether Token Arithmetic adds a mark to a thing, takes one off it, and exchanges its colour.
 
-    .dev/venv/bin/python benchmarks/arithmetic.py [--prompts 60]
+    .dev/venv/bin/python benchmarks/arithmetic.py [--prompts 60 24]
 
 The first thing of each prompt is changed: by a sum in the place of its token, and for comparison by writing the prompt
 that says so. The same noise each time, picture by picture. What was found in a picture is kept under output/ and the
@@ -89,13 +89,18 @@ def changes_of(prompt_set: str, number: int) -> dict[str, Change]:
     return found
 
 
+def prompts_of(arguments: argparse.Namespace) -> dict[str, int]:
+    """How many prompts of each set."""
+    return dict(zip(WAYS, arguments.prompts, strict=True))
+
+
 def drawn(arguments: argparse.Namespace) -> dict[tuple[str, int, Drawing], list]:
     """What the changes of all prompts need: the things in each picture, as (shape, colour, mark)."""
     folder = arguments.kept / f"arithmetic-{model_digest()}"
     jobs = {
         (name, number, drawing): folder / f"{name}-{number}-{drawing.name}.json"
-        for number in range(arguments.prompts)
-        for name in WAYS
+        for name, prompts in prompts_of(arguments).items()
+        for number in range(prompts)
         for change in changes_of(name, number).values()
         for drawing in change.drawings.values()
     }
@@ -147,13 +152,13 @@ def measured(wanted: Sequence[Any], found: Sequence[Sequence[str | None]], chang
     return as_asked(0, changed), as_asked(0, "colour", "mark"), as_asked(1, "colour", "mark")
 
 
-def records_of(found: Mapping[tuple[str, int, Drawing], list], prompts: int) -> list[dict]:
+def records_of(found: Mapping[tuple[str, int, Drawing], list], prompts: Mapping[str, int]) -> list[dict]:
     """For each set, change and way of making it: the share of pictures by each of the MEASURES, and its difference to
     the unchanged prompt's, with standard errors over prompts."""
     mean_and_error = host.part("evaluation.score").mean_and_error
     shares: dict[tuple[str, str, str], list[list[float]]] = {}
-    for number in range(prompts):
-        for prompt_set in WAYS:
+    for prompt_set, count in prompts.items():
+        for number in range(count):
             for name, change in changes_of(prompt_set, number).items():
                 for way, drawing in change.drawings.items():
                     pictures = found[prompt_set, number, drawing]
@@ -162,7 +167,7 @@ def records_of(found: Mapping[tuple[str, int, Drawing], list], prompts: int) -> 
                     shares.setdefault((prompt_set, name, way), []).append(means)
     records = []
     for (prompt_set, name, way), own in shares.items():
-        record = {"set": prompt_set, "change": name, "by": way, "n": prompts * GROUP}
+        record = {"set": prompt_set, "change": name, "by": way, "n": prompts[prompt_set] * GROUP}
         for measure, mine, plain in zip(
             MEASURES, zip(*own, strict=True), zip(*shares[prompt_set, name, PLAIN], strict=True), strict=True
         ):
@@ -192,11 +197,12 @@ def markdown(head: Sequence[str], records: Sequence[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=60, help=f"prompts of each set, {GROUP} pictures of each")
+    told = f"prompts of {' and of '.join(WAYS)}, {GROUP} pictures of each"
+    parser.add_argument("--prompts", type=int, nargs=len(WAYS), default=[60, 24], help=told)
     kept_files.add_arguments(parser)
     parser.add_argument("--tables", type=Path, default=host.RESULTS / "arithmetic", help="where the tables go, no .md")
     arguments = parser.parse_args()
-    records = records_of(drawn(arguments), arguments.prompts)
+    records = records_of(drawn(arguments), prompts_of(arguments))
     sums = "; ".join(f'{name}: "{expression.replace("{weight}", "")}"' for name, expression in SUMS.items())
     head = [
         "How often the first thing of a prompt is changed by a sum of phrases in the place of its token, and how often "
@@ -204,8 +210,8 @@ def main() -> None:
         "over prompts. These are no figures of Stable Diffusion.",
         f"The sums, of the thing's own words: {sums}. Change twice: what comes behind the first phrase "
         "with the weight 2.",
-        f"{arguments.prompts} prompts of each of the sets {', '.join(WAYS)}, {GROUP} pictures of each; model "
-        f"{model_digest()}, {SAMPLING['sampler']} {SAMPLING['scheduler']}, {SAMPLING['steps']} steps, CFG "
+        f"{' and '.join(f'{count} prompts of {name}' for name, count in prompts_of(arguments).items())}, {GROUP} "
+        f"pictures of each; model {model_digest()}, {SAMPLING['sampler']} {SAMPLING['scheduler']}, {SAMPLING['steps']} steps, CFG "
         f"{SAMPLING['cfg']:g}. {host.machine()}. {date.today().isoformat()}.",
     ]
     text = markdown(head, records) + "\n"

@@ -58,7 +58,10 @@ def test_shares_and_differences(benchmark):
                     found[prompt_set, number, drawing] = found.get((prompt_set, number, drawing), []) or [
                         things if picture < right else [] for picture in range(2)
                     ]
-    records = {(each["set"], each["change"], each["by"]): each for each in arithmetic.records_of(found, 2)}
+    records = {
+        (each["set"], each["change"], each["by"]): each
+        for each in arithmetic.records_of(found, dict.fromkeys(arithmetic.WAYS, 2))
+    }
     record = records["two_fav", "colour exchanged", "sum"]
     assert record["n"] == 2 * arithmetic.GROUP
     for measure in arithmetic.MEASURES:
