@@ -211,8 +211,8 @@ def main() -> None:
         f"The sums, of the thing's own words: {sums}. Change twice: what comes behind the first phrase "
         "with the weight 2.",
         f"{' and '.join(f'{count} prompts of {name}' for name, count in prompts_of(arguments).items())}, {GROUP} "
-        f"pictures of each; model {model_digest()}, {SAMPLING['sampler']} {SAMPLING['scheduler']}, {SAMPLING['steps']} steps, CFG "
-        f"{SAMPLING['cfg']:g}. {host.machine()}. {date.today().isoformat()}.",
+        f"pictures of each; model {model_digest()}, {SAMPLING['sampler']} {SAMPLING['scheduler']}, "
+        f"{SAMPLING['steps']} steps, CFG {SAMPLING['cfg']:g}. {host.machine()}. {date.today().isoformat()}.",
     ]
     text = markdown(head, records) + "\n"
     write_report(text, records, head, arguments.tables)
