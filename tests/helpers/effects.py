@@ -32,6 +32,7 @@ STAR = {"4": {"text": "a blue star and a green circle"}}
 MARKED = {"text": "a circle with a dot and a square with a bar", "entities": "circle: with a dot | square: with a bar"}
 IN_THIRDS = {"layout": "circle: 0 0 0.33 1\nsquare: 0.33 0 0.67 1\nstar: 0.67 0 1 1"}
 SEED = {"seed": 2}
+SEGMENTED = (("outlines in the draft", "12"), ("each in its outline", "16"))
 LORAS = (("plain", "8"), ("TokenCompose's LoRA", "13"), ("CoMat's LoRA", "18"))
 
 EFFECTS = {
@@ -49,6 +50,8 @@ EFFECTS = {
     "Colours on the wrong thing": Effect((("plain", "8"), ("object focus", "12"), ("and SynGen", "17")), STAR),
     "Compare trained LoRAs": Effect(LORAS),
     "Compose noise": Effect((("plain", "8"), ("composed", "13"))),
+    "Detect and segment entities": Effect(SEGMENTED, workflow="Segment entities with SAM", judged=False),
+    "Draw the regions": Effect((("boxes", "7"), ("each in its box", "12")), judged=False),
     "Faces on the right bodies": Effect(
         (("text alone", PLAIN), ("subjects", "22")), workflow="Two subjects", judged=False
     ),
@@ -66,6 +69,7 @@ EFFECTS = {
     "Object-focused attention": Effect((("plain", PLAIN), ("object focus", "9"))),
     "One subject": Effect((("text alone", PLAIN), ("this square", "16")), judged=False),
     "Parts on the wrong thing": Effect((("plain", "9"), ("merged tokens", "15")), {"4": MARKED}),
+    "Segment entities with SAM": Effect(SEGMENTED, judged=False),
     "Self-attention of a point": Effect((("the picture", "9"), ("what a point looks at", "10")), judged=False),
     "Self-attention temperature": Effect((("plain", PLAIN), ("sharper self-attention", "9"))),
     "Something is left out": Effect(

@@ -13,6 +13,7 @@ import argparse
 import copy
 import io
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from examples import FILES, WORKFLOWS, api  # noqa: E402
 GAP, TEXT = 6, 30
 GROUND, INK = "#16161c", "#f4f4f8"
 DEMO_SIZE, BATCH = 128, 4
+MOBILE_SAM = ROOT / ".dev" / "models" / "mobile_sam.pt"
+"""Where dev.py test puts it."""
 CHOOSING = {"SBJudgeBinding", "SBScoreAttention"}
 """They need their whole batch; of others no more pictures are made than are shown or judged."""
 SHOWN_ITSELF = ("SBPreviewAttention", "SBPreviewMasks")
@@ -150,6 +153,9 @@ def main() -> None:
     from demo.server import Server
 
     with Server() as server:
+        sams = server.base / "models" / "sams"
+        sams.mkdir(parents=True, exist_ok=True)
+        shutil.copy(MOBILE_SAM, sams)
         for name in arguments.names:
             thumbnail = drawn(server, EFFECTS[name], name)
             thumbnail.save(
