@@ -7,13 +7,19 @@ import os
 import re
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from clone import ROOT, headless
 
 SNAPSHOT = ROOT / "tests" / "snapshots" / "schemas.json"
+DOCS = ROOT / "web" / "docs"
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
+CHOICES = (DYNAMIC, "COMBO")
+FIRST = "the first of the list"
 SKIPPED = {".git", ".dev", "output", "__pycache__", ".pytest_cache", ".ruff_cache"}
 
 START_UP = """
@@ -87,7 +93,7 @@ def _named(inputs: dict, prefix: str):
     for group in ("required", "optional"):
         for name, spec in inputs.get(group, {}).items():
             yield prefix + name, spec
-            for option in spec[1].get("options", ()) if spec[0] == "COMFY_DYNAMICCOMBO_V3" else ():
+            for option in spec[1].get("options", ()) if spec[0] == DYNAMIC else ():
                 yield from _named(option["inputs"], f"{prefix}{name}.")
 
 
@@ -131,6 +137,62 @@ def test_every_node_has_a_help_page_that_is_served(published, server):
         page = server.get(f"/extensions/{ROOT.name}/docs/{node_id}.md").text
         for name in inputs_of(published[node_id]):
             assert name in page, f"the help page of {node_id} does not speak of its input {name}"
+
+
+def test_every_help_page_begins_with_a_sentence_and_a_picture(published):
+    for node_id in published:
+        page = (DOCS / f"{node_id}.md").read_text("utf-8")
+        begin = rf"# [^\n]+\n\n[^\n]+[.]\n\n!\[[^\]\n]{{20,}}\]\(pictures/{node_id}\.jpg\)\n\n"
+        assert re.match(begin, page), node_id
+        assert page.count("](pictures/") == 1, node_id
+
+
+def test_the_pictures_of_help_pages_are_small_and_none_is_unused(published):
+    pictures = list((DOCS / "pictures").iterdir())
+    assert sorted(path.name for path in pictures) == sorted(f"{node_id}.jpg" for node_id in published)
+    for path in pictures:
+        assert path.stat().st_size <= 40_000, path.name
+        with Image.open(path) as picture:
+            assert 300 <= picture.width <= 768 and picture.height <= 768, path.name
+    assert sum(path.stat().st_size for path in pictures) < 1_000_000
+
+
+def test_help_pages_tell_of_at_most_three_settings_with_their_names_and_defaults(published):
+    for node_id, told in published.items():
+        page = (DOCS / f"{node_id}.md").read_text("utf-8")
+        below = page.split("\n\n", 3)[3]
+        settings = [each for each in _named(told["input"], "") if "default" in each[1][1] or each[1][0] in CHOICES]
+        if not settings:
+            assert "## Settings worth touching" not in page, node_id
+            continue
+        assert below.startswith("## Settings worth touching\n\n- "), node_id
+        items = below.split("\n\n")[1].split("\n")
+        assert 1 <= len(items) <= 3, node_id
+        named = []
+        for item in items:
+            found = re.fullmatch(r"- ((?:\*\*[\w.]+\*\*(?:, )?)+) \(([^)]+)\): .{40,}", item)
+            assert found, f"{node_id}: {item}"
+            for name in re.findall(r"\*\*([\w.]+)\*\*", found[1]):
+                named.append(name)
+                defaults = {shown(spec) for each, spec in settings if each == name}
+                assert defaults, f"{node_id} has no setting {name}"
+                assert any(found[2].startswith(each) for each in defaults), f"{node_id}.{name}: {defaults}"
+        assert len(set(named)) == len(named) >= min(3, len({name for name, _ in settings})), node_id
+
+
+def shown(spec: list) -> str:
+    """The default of an input as help pages write it; of a list that depends on what is installed, its place."""
+    kind, options = spec
+    match options.get("default", FIRST):
+        case bool(on):
+            return "on" if on else "off"
+        case int(number) | float(number):
+            return f"{Decimal(str(number)).normalize():f}"
+        case str(text) if len(text) > 60:
+            return "a list"
+        case default if default != FIRST:
+            return default or "empty"
+    return options["options"][0]["key"] if kind == DYNAMIC else FIRST
 
 
 def test_every_node_is_used_by_a_workflow(published):

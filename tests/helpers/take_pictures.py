@@ -37,7 +37,7 @@ LEFT_OUT = (
 )
 WINDOW, WIDTH, LARGEST = (2200, 1500), 1100, 95_000
 
-MENUS = {"left": 70, "top": 140, "right": 10, "bottom": 10}
+MENUS = {"left": 70, "top": 140, "right": 10, "bottom": 60}
 """Pixels at the edges of the window that the frontend's own bars may cover."""
 
 PLAIN = {"Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"}
@@ -59,25 +59,29 @@ FIT = """([ids, menus, margin]) => {
 
 
 def photographed(page, name: str) -> Image.Image:
-    """The nodes that matter of a workflow, after a run."""
+    """The nodes that matter of a workflow, after a run, no wider than the template browser has use for."""
     graph = ui(name)
     page.load(graph, name)
     if (ended := page.run())["end"] != "execution_success":
         raise RuntimeError(f"{name}: {ended}")
     page.page.wait_for_timeout(1500)
-    shown = [str(node["id"]) for node in graph["nodes"] if node["type"] not in LEFT_OUT]
-    clip = page.page.evaluate(FIT, [shown, MENUS, 25])
+    picture = nodes_of(page, [node["id"] for node in graph["nodes"] if node["type"] not in LEFT_OUT], 25)
+    return picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
+
+
+def nodes_of(page, ids: list[int], margin: int) -> Image.Image:
+    """These nodes of the open workflow, as large as the window allows."""
+    clip = page.page.evaluate(FIT, [[*map(str, ids)], MENUS, margin])
     page.page.wait_for_timeout(1000)
     return Image.open(io.BytesIO(page.page.screenshot(clip=clip))).convert("RGB")
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """As a JPEG, no wider than the template browser has use for, in the best quality that is small enough."""
-    picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
+def save(picture: Image.Image, path: Path, largest: int = LARGEST) -> None:
+    """As a JPEG, in the best quality that is small enough."""
     for quality in range(88, 20, -4):
         data = io.BytesIO()
         picture.save(data, "JPEG", quality=quality, optimize=True, progressive=True)
-        if data.tell() <= LARGEST:
+        if data.tell() <= largest:
             break
     path.write_bytes(data.getvalue())
 
