@@ -1,6 +1,6 @@
 """Sets up, shows and tests the pack from a fresh clone, with nothing but Python and a network.
 
-    python3 dev.py demo [--port N]                  run the shipped workflows on the bundled model, headless
+    python3 dev.py demo [NAME ... | all] [--port N] run a tour of the shipped workflows, those named, or all, headless
     python3 dev.py test [--fast] [pytest arguments] run the tests; --fast leaves the slow ones out
 
 Everything is installed under .dev/ in this folder: an environment of its own, and ComfyUI (or set COMFYUI_PATH to the
