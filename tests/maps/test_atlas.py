@@ -93,7 +93,8 @@ def test_files_and_their_description(part, maps, tmp_path):
             tiles, scales = read((tmp_path / "of a run" / name).read_bytes(), 3, *sent["size"])
             expected = grid.maps[0, latent].numpy()
             assert np.abs(scales[:, 1] - expected.max((1, 2))).max() == 0
-            assert (tiles.reshape(3, -1).argmax(1) == expected.reshape(3, -1).argmax(1)).all()
+            brightest = np.take_along_axis(expected.reshape(3, -1), tiles.reshape(3, -1).argmax(1)[:, None], 1)[:, 0]
+            assert (brightest >= expected.max((1, 2)) - np.ptp(expected, (1, 2)) / 255).all()
     shown = np.asarray(Image.open(tmp_path / "of a run" / told["pictures"][1]))
     assert np.abs(shown / 255 - images[1].numpy()).max() <= 0.5 / 255 + 1e-6
     again = part("attention.maps.viewer").write(made, None, style, tmp_path / "of a run")
