@@ -19,7 +19,7 @@ body { background: var(--back); color: var(--text); font: 16px/1.5 system-ui, sa
 section { border-top: 1px solid var(--line); margin-top: 2rem; }
 p, ul, table { max-width: 46rem; } .soft, figcaption { color: var(--soft); font-size: .9rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: end; }
-figure { margin: 0; max-width: 100%; } img { display: block; max-width: 100%; min-width: 160px; image-rendering: auto; }
+figure { margin: 0; max-width: 100%; } img { display: block; max-width: 100%; max-height: 15rem; min-width: 10rem; }
 td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; }
 """
 

@@ -106,7 +106,7 @@ def run_all(server: Server, graphs: dict[str, dict], chosen: Sequence[str]) -> i
             print(f"{clear}dev.py: the workflow {name} failed: {error}", file=sys.stderr, flush=True)
             continue
         pictures, scores = pictures_of(server, graph, run), scores_of(graph, run)
-        sections.append(Section(name, note_of(name), pictures, scores, run.seconds))
+        sections.append(Section(NUMBER.sub("", name), note_of(name), pictures, scores, run.seconds))
         write(sections, others)
         if len(sections) == 1:
             print(f"{clear}The first pictures are in {PAGE}", flush=True)
