@@ -24,13 +24,10 @@ TOUR = {
     "Bound Sampler",
     "Object binding with token merge",
     "Masks from attention",
-    "Attention guidance",
     "Nothing left out with Attend-and-Excite",
     "Two subjects",
-    "Compare trained LoRAs",
-    "Best of a batch",
 }
-"""Titles of what is run where no workflow is named: one for each kind of thing that the pack does."""
+"""Titles of what is run where no workflow is named: something of each kind, in a minute."""
 
 NUMBER = re.compile(r"^\d\d ")
 """Before the title of a workflow, in the name of its file."""
