@@ -103,7 +103,8 @@ def main() -> None:
     for name in pictures[0]:
         first, second = (mean_and_error([float(each[name][place]) for each in pictures]) for place in (0, 1))
         still.append([name, str(len(pictures)), with_error(*first), with_error(*second)])
-        records.append({"drawn again for": name, "n": len(pictures), "first": first[0], "second": second[0]})
+        shares = {"first": first[0], "first_error": first[1], "second": second[0], "second_error": second[1]}
+        records.append({"drawn again for": name, "n": len(pictures), **shares})
     head = [
         f"On the bundled demo model, {len(prompts)} prompts of the set {SET}. {host.machine()}. "
         f"{date.today().isoformat()}."

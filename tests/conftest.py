@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import importlib
 import logging
 import signal
@@ -50,7 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def comfy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """ComfyUI booted in this process on the CPU, with its built-in nodes; ``base`` is its private folder.
 
-    After it, tests import ``comfy.*``, ``nodes``, ``folder_paths`` and ``execution`` as ComfyUI's own code does.
+    After it, tests import ``comfy.*``, ``nodes``, ``folder_paths`` and ``execution`` as ComfyUI's own code does. What
+    it has made is for good: ComfyUI collects garbage whenever models are loaded while a test still holds an older one,
+    which would take most of the tests' time.
     """
     base = tmp_path_factory.mktemp("comfyui")
     (base / "user").mkdir()
@@ -69,6 +72,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     sys.argv = before
     server.PromptServer(asyncio.new_event_loop())
     asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
+    gc.freeze()
     return SimpleNamespace(base=base, nodes=nodes, execution=execution, folder_paths=folder_paths)
 
 
@@ -102,10 +106,10 @@ def graph_runner(pack: ModuleType, comfy: SimpleNamespace) -> GraphRunner:
 
 
 @pytest.fixture
-def run_graph(graph_runner: GraphRunner) -> GraphRunner:
+def run_graph(graph_runner: GraphRunner) -> Iterator[GraphRunner]:
     """``run_graph(graph, latent=["3", 0])``: see GraphRunner. Starts each test with nothing cached."""
+    yield graph_runner
     graph_runner.forget()
-    return graph_runner
 
 
 @pytest.fixture(scope="session")
@@ -212,6 +216,7 @@ class GraphRunner:
 
     def forget(self) -> None:
         """Empties the cache of executed nodes."""
+        self.caught.clear()
         execution = self.comfy.execution
         listener = SimpleNamespace(client_id=None, last_node_id=None, sockets_metadata={}, send_sync=lambda *_: None)
         sizes = {"lru": 0, "ram": 0, "ram_inactive": 0}

@@ -157,11 +157,11 @@ def test_samplers_with_steps_of_their_own(sd1, sampler):
 
 
 @pytest.mark.slow
-def test_all_schedulers_of_comfyui(bench):
+def test_all_schedulers_of_comfyui(sd1):
     from comfy.samplers import SCHEDULER_NAMES
 
     for scheduler in SCHEDULER_NAMES:
-        bench.checked(scheduler=scheduler, steps=4, sampler_name="dpmpp_2m", plan=ONE)
+        sd1.checked(scheduler=scheduler, steps=4, sampler_name="dpmpp_2m", plan=ONE)
 
 
 @pytest.mark.parametrize("sampler", ["heunpp2", *(pytest.param(name, marks=SLOW) for name in ("heun", "dpm_2"))])
