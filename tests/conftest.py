@@ -23,11 +23,12 @@ import pytest
 import workers
 from clone import BENCHMARKS, ROOT, headless
 
+workers.one_thread_each()
+
 
 def pytest_configure() -> None:
     """Programs the tests start can be interrupted, also where this one was started in the background of a script."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    workers.one_thread_each()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -13,7 +13,7 @@ MEMORY = 4e9
 
 
 def one_thread_each() -> None:
-    """In a worker, before torch is imported: neither it nor what it starts computes in more threads than one."""
+    """In a worker, before anything imports torch: neither it nor what it starts computes in more threads than one."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
