@@ -23,7 +23,6 @@ TOUR = {
     "Bind a prompt",
     "Bound Sampler",
     "Object binding with token merge",
-    "Masks from attention",
     "Nothing left out with Attend-and-Excite",
     "Two subjects",
 }
