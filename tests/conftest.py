@@ -53,8 +53,8 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """ComfyUI booted in this process on the CPU, with its built-in nodes; ``base`` is its private folder.
 
     After it, tests import ``comfy.*``, ``nodes``, ``folder_paths`` and ``execution`` as ComfyUI's own code does. What
-    it has made is for good: ComfyUI collects garbage whenever models are loaded while a test still holds an older one,
-    which would take most of the tests' time.
+    it has made is kept from the garbage collector, which ComfyUI calls at every loading of models while a test still
+    holds an older one: going through all of it would take much of the tests' time.
     """
     base = tmp_path_factory.mktemp("comfyui")
     (base / "user").mkdir()

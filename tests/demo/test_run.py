@@ -157,10 +157,10 @@ def test_a_server_that_dies_during_a_run():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [[], ["attention maps", "own"]], ids=["a tour", "named"])
+@pytest.mark.parametrize("names", [[], ["bind a prompt", "attention maps", "own"]], ids=["a tour", "named"])
 def test_the_demo_makes_one_page(part, names, tmp_path):
     """In a folder of its own: what the demo writes beside the page would be seen there. Of those named, one reads what
-    the other has saved, and some need a checkpoint."""
+    another has saved, and some need a checkpoint."""
     copy = tmp_path / "pack"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".dev", ".git", "output", "tests", "benchmarks"))
     settings = {**os.environ, "COMFYUI_PATH": str(headless.comfyui_folder())}
@@ -171,7 +171,7 @@ def test_the_demo_makes_one_page(part, names, tmp_path):
     assert [path.name for path in (copy / "output").iterdir()] == ["index.html"]
     made = (copy / "output" / "index.html").read_text("utf-8")
     pictures = [Image.open(BytesIO(base64.b64decode(each))) for each in re.findall(r"base64,([^\"]+)", made)]
-    assert len(pictures) >= 4 and all(picture.width >= 128 for picture in pictures)
+    assert len(pictures) >= 8 and all(picture.width >= 128 for picture in pictures)
     program = part("demo.run")
     graphs = program.load_graphs(program.WORKFLOWS / "api")
     chosen = program.choose(graphs, names)
@@ -180,6 +180,6 @@ def test_the_demo_makes_one_page(part, names, tmp_path):
         html.escape(program.NUMBER.sub("", name)) for name in run
     ]
     scored = sum(node["class_type"] == "SBScoreBinding" for name in run for node in graphs[name].values())
-    assert made.count("of the images right") == scored
+    assert made.count("of the images right") == scored > 0
     left = set(graphs) - set(run)
     assert len(re.findall("<tr><th>", made.split("<h2>Not run</h2>")[1])) == len(left) > 0

@@ -118,7 +118,7 @@ def test_points(run_graph, give, bind, part):
 
 @pytest.mark.slow
 def test_boxes_and_points_on_many_scenes(run_graph, give, bind, part):
-    scenes = [pictured(part, seed) for seed in range(100, 105)]
+    scenes = [pictured(part, seed) for seed in range(100, 110)]
     boxes = segmented(run_graph, give, bind, scenes, "boxes")
     points = [value for scene in scenes for value in segmented(run_graph, give, bind, [scene], "points")]
     assert len(boxes) == len(points) == 26
