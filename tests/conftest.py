@@ -108,7 +108,9 @@ def graph_runner(pack: ModuleType, comfy: SimpleNamespace) -> GraphRunner:
 
 @pytest.fixture
 def run_graph(graph_runner: GraphRunner) -> Iterator[GraphRunner]:
-    """``run_graph(graph, latent=["3", 0])``: see GraphRunner. Starts each test with nothing cached."""
+    """``run_graph(graph, latent=["3", 0])``: see GraphRunner. Starts each test with nothing cached, and keeps no model
+    of it for the next."""
+    graph_runner.forget()
     yield graph_runner
     graph_runner.forget()
 
