@@ -57,7 +57,8 @@ def forget_rows(folder: Path, workflows: Sequence[str]) -> None:
 
 
 def compare(rows: Sequence[Row], sets: Sequence[str], workflows: Sequence[str], images: range) -> list[dict]:
-    """A record for each set and workflow, with the paired difference to "plain" where both have the same images."""
+    """A record for each set and workflow, with the paired difference to "plain" where both have the same images.
+    Means of ``binding`` and ``leakage`` are of the ``with_things`` images that have any of the things asked for."""
     score = host.part("evaluation.score")
     kept = {(row.prompt_set, row.workflow, row.image): row for row in rows if row.image in images}
     records = []
@@ -67,6 +68,7 @@ def compare(rows: Sequence[Row], sets: Sequence[str], workflows: Sequence[str], 
             if not mine:
                 continue
             record = {"set": prompt_set, "workflow": workflow, **asdict(score.summarise(mine))}
+            record["with_things"] = sum(not math.isnan(row.binding) for row in mine)
             plain = [kept.get((prompt_set, "plain", row.image)) for row in mine]
             if workflow != "plain" and None not in plain:
                 difference, error = score.paired_difference(mine, plain)
@@ -74,6 +76,42 @@ def compare(rows: Sequence[Row], sets: Sequence[str], workflows: Sequence[str], 
                 record |= {"difference": difference, "difference_error": error, "identical_to_plain": same}
             records.append(record)
     return records
+
+
+def joined_means(*parts: tuple[int, float, float]) -> tuple[int, float, float]:
+    """How many values there are, their mean and its standard error, from those of parts that share no value."""
+    n = sum(part_n for part_n, _, _ in parts)
+    mean = sum(part_n * part_mean for part_n, part_mean, _ in parts) / n
+    squares = sum(
+        error**2 * part_n * (part_n - 1) + part_n * (part_mean - mean) ** 2 for part_n, part_mean, error in parts
+    )
+    return n, mean, math.sqrt(squares / (n * (n - 1)))
+
+
+def joined_records(one: dict, other: dict) -> dict:
+    """The record of the images of both, which share none."""
+
+    def mean(field: str, weight: str = "n") -> float:
+        parts = [(each[weight], each[field]) for each in (one, other) if each[weight]]
+        return sum(n * value for n, value in parts) / sum(n for n, _ in parts) if parts else math.nan
+
+    def with_error(field: str, error: str) -> dict:
+        n, value, its_error = joined_means(*((each["n"], each[field], each[error]) for each in (one, other)))
+        return {"n": n, field: value, error: its_error}
+
+    n = one["n"] + other["n"]
+    shares = {
+        verdict: sum(each["n"] * each["verdicts"].get(verdict, 0.0) for each in (one, other)) / n
+        for verdict in one["verdicts"] | other["verdicts"]
+    }
+    record = one | with_error("rate", "standard_error") | {"verdicts": shares}
+    record |= {field: mean(field) for field in ("share_right", "presence")}
+    record |= {field: mean(field, "with_things") for field in ("binding", "leakage")}
+    record["with_things"] = one["with_things"] + other["with_things"]
+    if "difference" in one:
+        record |= with_error("difference", "difference_error")
+        record["identical_to_plain"] = mean("identical_to_plain")
+    return record
 
 
 def verdict_table(records: Sequence[dict]) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import host
 import judging
-from binding_table import Row, compare, verdict_table
+from binding_table import Row, compare, joined_means, joined_records, verdict_table
 from claims_of_papers import CLAIMS, SUBJECT_CLAIMS, Claim
 from report import table, with_error, write_report
 from workflows import WORKFLOWS
@@ -77,32 +77,28 @@ def find(claim: Claim, rows: Sequence[Row], images: Iterable[int]) -> Finding:
 def joined(one: Finding, other: Finding) -> Finding:
     """What is found on the images of both findings of a claim, which share none: the same as from the images
     themselves, since a mean and its standard error hold their sum and their sum of squares."""
-    n = one.n + other.n
-
-    def mean(field: str) -> float:
-        return sum(each.n * getattr(each, field) for each in (one, other)) / n
-
-    difference = mean("difference")
-    squares = sum(
-        each.error**2 * each.n * (each.n - 1) + each.n * (each.difference - difference) ** 2 for each in (one, other)
-    )
-    return Finding(one.claim, n, mean("against"), mean("mean"), difference, math.sqrt(squares / (n * (n - 1))))
+    n, difference, error = joined_means(*((each.n, each.difference, each.error) for each in (one, other)))
+    against, mean = (sum(each.n * getattr(each, name) for each in (one, other)) / n for name in ("against", "mean"))
+    return Finding(one.claim, n, against, mean, difference, error)
 
 
-def of_table(claim: Claim, path: Path) -> Finding:
-    """What a table of an earlier run has found for a claim.
+def row_of(rows: Sequence[dict], **fields: str) -> dict:
+    """The row of an earlier table that has these fields.
 
     Raises:
-        SystemExit: it has no such claim.
+        SystemExit: it has none.
     """
+    for row in rows:
+        if all(row.get(name) == value for name, value in fields.items()):
+            return row
+    raise SystemExit(f"The table has no row of {fields}: measure all images without --add.")
+
+
+def finding_of(claim: Claim, rows: Sequence[dict]) -> Finding:
+    """What an earlier table has found for a claim."""
     asked = record_of(Finding(claim, 0, 0.0, 0.0, 0.0, 0.0))
-    names = ("claim", "set", "measure", "workflow", "against")
-    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
-        if all(row[name] == asked[name] for name in names):
-            return Finding(
-                claim, row["n"], row["mean_against"], row["mean"], row["difference"], row["difference_error"]
-            )
-    raise SystemExit(f"{path} has no row of {claim}: measure all images without --add.")
+    row = row_of(rows, **{name: asked[name] for name in ("claim", "set", "measure", "workflow", "against")})
+    return Finding(claim, row["n"], row["mean_against"], row["mean"], row["difference"], row["difference_error"])
 
 
 def find_in_table(claim: Claim) -> Finding:
@@ -172,9 +168,14 @@ def main() -> None:
     rows, _ = judging.judged_images(arguments, workflows)
     images = range(arguments.first, arguments.images)
     findings = [find(claim, rows, images) for claim in wanted]
+    compared = [record for each, of_set in names.items() for record in compare(rows, [each], of_set, images)]
     if arguments.add:
-        earlier = arguments.tables.with_suffix(".json")
-        findings = [joined(of_table(each.claim, earlier), each) for each in findings]
+        earlier = json.loads(arguments.tables.with_suffix(".json").read_text(encoding="utf-8"))["rows"]
+        findings = [joined(finding_of(each.claim, earlier), each) for each in findings]
+        compared = [
+            joined_records(row_of(earlier, set=each["set"], workflow=each["workflow"], claim=None), each)
+            for each in compared
+        ]
     findings += [find_in_table(claim) for claim in SUBJECT_CLAIMS]
     head = [
         "What the papers say of their methods, in their terms, and what the bundled demo model does. These are no "
@@ -186,11 +187,9 @@ def main() -> None:
     columns = ["method", "the paper's claim", "compared", "measure", "n", "from → to", "difference ± SE", "verdict"]
     body = [line for sentence in head for line in (sentence, "")]
     claimed = table(columns, lines_of(findings))
-    compared = [record for each, of_set in names.items() for record in compare(rows, [each], of_set, images)]
-    title = f"The pictures behind them{f', from number {images[0]} on' if images[0] else ''}"
-    pictures = ["", f"## {title}", "", *verdict_table(compared)]
+    pictures = ["", "## The pictures behind them", "", *verdict_table(compared)]
     text = "\n".join(["# Claims of the papers", "", *body, *claimed, *pictures]) + "\n"
-    write_report(text, [record_of(finding) for finding in findings], head, arguments.tables)
+    write_report(text, [*map(record_of, findings), *compared], head, arguments.tables)
     print(text)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,22 @@ def test_binding_table(benchmark, row, tmp_path):
     lines = (tmp_path / "binding.md").read_text().splitlines()
     assert lines[-1].startswith("| two_swap | other | 4 | 0.750 ± 0.250 | +0.250 ± 0.250 | 0.00 | 0.250 |")
     assert json.loads((tmp_path / "binding.json").read_text())["rows"][0]["leakage"] is None
+
+
+def test_records_of_different_images_join_to_that_of_all(benchmark):
+    table = benchmark("binding_table")
+    random = np.random.default_rng(0)
+    rows = [
+        table.Row("two_swap", workflow, image, "a prompt", "a", verdict, *random.random(4))
+        for workflow in ("plain", "other")
+        for image, verdict in enumerate(random.choice(["ok", "swap", "missing"], 30))
+    ]
+    rows[3] = replace(rows[3], binding=math.nan, leakage=math.nan)
+    parts = [table.compare(rows, ["two_swap"], ["plain", "other"], images) for images in (range(11), range(11, 30))]
+    for one, other, both in zip(*parts, table.compare(rows, ["two_swap"], ["plain", "other"], range(30)), strict=True):
+        found = table.joined_records(one, other)
+        assert found.pop("verdicts") == pytest.approx(both.pop("verdicts"))
+        assert found == pytest.approx(both)
 
 
 def test_sockets_have_no_default(benchmark, comfy):

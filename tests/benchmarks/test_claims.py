@@ -64,10 +64,12 @@ def test_findings_on_different_images_join_to_that_on_all(claims, claim, rows):
 
 def test_what_a_table_has_found_is_read_back(benchmark, claims):
     claim = benchmark("claims_of_papers").CLAIMS[0]
-    found = claims.of_table(claim, benchmark("host").RESULTS / "claims.json")
+    table = json.loads((benchmark("host").RESULTS / "claims.json").read_text())["rows"]
+    found = claims.finding_of(claim, table)
     assert found.claim is claim and found.n > 0 and found.error > 0
+    assert claims.row_of(table, set="three", workflow="plain", claim=None)["verdicts"]["missing"] > 0.0
     with pytest.raises(SystemExit, match="has no row of"):
-        claims.of_table(replace(claim, measure="malformed"), benchmark("host").RESULTS / "claims.json")
+        claims.finding_of(replace(claim, measure="malformed"), table)
 
 
 @pytest.mark.parametrize(
