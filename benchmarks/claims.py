@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +90,7 @@ def row_of(rows: Sequence[dict], **fields: str) -> dict:
     for row in rows:
         if all(row.get(name) == value for name, value in fields.items()):
             return row
-    raise SystemExit(f"The table has no row of {fields}: measure all images without --add.")
+    raise SystemExit(f"The table has no row of {fields}: measure all images.")
 
 
 def finding_of(claim: Claim, rows: Sequence[dict]) -> Finding:
@@ -102,13 +101,12 @@ def finding_of(claim: Claim, rows: Sequence[dict]) -> Finding:
 
 
 def find_in_table(claim: Claim) -> Finding:
-    """Compare two cases of a table in results/; its pictures are not paired, so the errors add up in square."""
-    content = json.loads((host.RESULTS / f"{claim.prompt_set}.json").read_text(encoding="utf-8"))
-    cases = {row["case"]: row for row in content["rows"]}
-    case, against = cases[claim.workflow], cases[claim.against]
-    error = math.hypot(*(each[f"{claim.measure}_error"] for each in (case, against)))
-    means = against[claim.measure], case[claim.measure]
-    return Finding(claim, min(case["n"], against["n"]), *means, means[1] - means[0], error)
+    """Compare two cases of a table in results/ that has their paired difference."""
+    rows = json.loads((host.RESULTS / f"{claim.prompt_set}.json").read_text(encoding="utf-8"))["rows"]
+    case, against = (row_of(rows, case=name, less=None) for name in (claim.workflow, claim.against))
+    paired = row_of(rows, case=claim.workflow, less=claim.against)
+    difference, error, n = (paired[f"{claim.measure}{of}"] for of in ("", "_error", "_n"))
+    return Finding(claim, n, against[claim.measure], case[claim.measure], difference, error)
 
 
 def needed(claims: Sequence[Claim]) -> dict[str, list[str]]:
@@ -179,8 +177,8 @@ def main() -> None:
     findings += [find_in_table(claim) for claim in SUBJECT_CLAIMS]
     head = [
         "What the papers say of their methods, in their terms, and what the bundled demo model does. These are no "
-        "figures of Stable Diffusion. Differences are paired, with standard errors; those of FastComposer, from the "
-        "tables of its subjects, are not paired.",
+        "figures of Stable Diffusion. Differences are paired, with standard errors; FastComposer's are from the "
+        "tables of its subjects, their means of all pictures.",
         "Why two of the methods do nothing here or do harm: why-not.md. Where settings were found: settings.md.",
         judging.conditions(arguments, float("nan")),
     ]

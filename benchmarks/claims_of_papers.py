@@ -118,16 +118,30 @@ SUBJECT_CLAIMS = (
     Claim(
         "FastComposer",
         "subjects are drawn without any training of their own",
-        "subjects",
+        "claims-subjects",
         "identity",
         "one subject",
         +1,
         "one, text alone",
     ),
     Claim(
-        "FastComposer", "delay trades identity for text: identity", "subjects", "identity", "delay 0.8", -1, "delay 0"
+        "FastComposer",
+        "delay trades identity for text: identity",
+        "claims-subjects",
+        "identity",
+        "delay 0.8",
+        -1,
+        "delay 0",
     ),
-    Claim("FastComposer", "delay trades identity for text: text", "subjects", "adherence", "delay 0.8", +1, "delay 0"),
+    Claim(
+        "FastComposer",
+        "delay trades identity for text: text",
+        "claims-subjects",
+        "adherence",
+        "delay 0.8",
+        +1,
+        "delay 0",
+    ),
     Claim(
         "FastComposer",
         "the localisation loss keeps subjects apart",
@@ -138,4 +152,5 @@ SUBJECT_CLAIMS = (
         "two subjects, without",
     ),
 )
-"""From the tables of subjects.py and subject_losses.py: ``prompt_set`` is the table, workflows are its cases."""
+"""From the tables of subjects.py and subject_losses.py: ``prompt_set`` is the table, workflows are its cases. The first
+has four cases only (--cases "one subject" "one, text alone" "delay 0" "delay 0.8" --images 480)."""

@@ -93,7 +93,7 @@ def conditions(arguments: argparse.Namespace, rate: float) -> str:
 
 def _work(arguments: argparse.Namespace, wanted: Mapping[str, Workflows]) -> None:
     """Make and judge the images of every `workers`-th job, from the number of this worker on; the sets in turn, so that
-    an interruption leaves as many images of each."""
+    an interruption leaves as many images of each. Then, from the end, what the others have not yet come to."""
     host.start_comfyui(SDPA, *([] if arguments.gpu else ["--cpu"]))
     import torch
     from laboratory import Job, Laboratory, Sampling
@@ -107,15 +107,23 @@ def _work(arguments: argparse.Namespace, wanted: Mapping[str, Workflows]) -> Non
         if images[0] >= arguments.first
     ]
     jobs.sort(key=lambda job: job.images[0])
+    own = jobs[arguments.worker :: arguments.workers]
     folder = folder_of(arguments)
-    done = {(row.prompt_set, row.workflow, row.image) for row in read_rows(folder)}
+    done: set[tuple[str, str, int]] = set()
+
+    def left(job: Job) -> list[str]:
+        return [
+            name for name in wanted[job.prompt_set] if any((job.prompt_set, name, i) not in done for i in job.images)
+        ]
+
     with torch.inference_mode(), (folder / f"{time.time_ns()}-{arguments.worker}.jsonl").open("w") as file:
         every = {name: make for workflows in wanted.values() for name, make in workflows.items()}
         laboratory = Laboratory(Sampling(**settings_of(arguments)), every)
-        for job in jobs[arguments.worker :: arguments.workers]:
-            names = wanted[job.prompt_set]
-            left = [name for name in names if any((job.prompt_set, name, i) not in done for i in job.images)]
-            for row in laboratory.rows(job, left) if left else ():
+        for job in [*own, *(job for job in reversed(jobs) if job not in own)]:
+            if left(job):
+                done.update((row.prompt_set, row.workflow, row.image) for row in read_rows(folder))
+            names = left(job)
+            for row in laboratory.rows(job, names) if names else ():
                 file.write(json.dumps(asdict(row)) + "\n")
             file.flush()
 

@@ -38,14 +38,15 @@ class Case:
         return 2 if self.prompt == TWO else 1
 
 
-ONE_SUBJECT, TWO_SUBJECTS, BY_ATTENTION = "one subject", "two subjects", "two, localised by attention"
+ONE_SUBJECT, ONE_TEXT = "one subject", "one, text alone"
+TWO_SUBJECTS, BY_ATTENTION = "two subjects", "two, localised by attention"
 IN_BOXES, IN_FOCUSED_BOXES = "two, localised by boxes", "two, boxes with Object-Focused Attention"
 TWO_TEXT, BESIDE_TEXT = "two, text alone", "beside, text alone"
 ADAPTED_TEXT = "beside, text alone by the adapter's UNet"
 
 CASES = (
     Case(ONE_SUBJECT, ONE),
-    Case("one, text alone", ONE, delay=None),
+    Case(ONE_TEXT, ONE, delay=None),
     Case("one, autoencoder alone", ONE, rendered=True),
     Case(TWO_SUBJECTS, TWO),
     Case(BY_ATTENTION, TWO, localisation="masks, else attention"),
@@ -57,7 +58,11 @@ CASES = (
     Case(BESIDE_TEXT, BESIDE, delay=None),
     Case(ADAPTED_TEXT, BESIDE, delay=None, adapted=True),
 )
-COMPARED = tuple((other, TWO_SUBJECTS) for other in (BY_ATTENTION, IN_BOXES, IN_FOCUSED_BOXES))
+COMPARED = (
+    (ONE_SUBJECT, ONE_TEXT),
+    *((other, TWO_SUBJECTS) for other in (BY_ATTENTION, IN_BOXES, IN_FOCUSED_BOXES)),
+    (f"delay {DELAYS[-1]:g}", f"delay {DELAYS[0]:g}"),
+)
 
 
 @dataclass(frozen=True, eq=False)

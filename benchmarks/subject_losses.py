@@ -38,11 +38,11 @@ def main() -> None:
     table, records = rates(named, rows)
     by_loss = [tuple(f"{case.name}, {adapter}" for adapter in ADAPTERS) for case in cases]
     by_place = [(f"{BY_ATTENTION}, {adapter}", f"{TWO_SUBJECTS}, {adapter}") for adapter in ADAPTERS]
-    compared = pairs(rows, [*by_loss, *by_place])
+    compared, differences = pairs(rows, [*by_loss, *by_place])
     head = [line for line in (*about(adapters), arguments.about) if line]
     lines = ["# The localisation loss", "", *(line for each in head for line in (each, "")), *table]
     text = "\n".join([*lines, "", "Paired differences, picture by picture:", "", *compared]) + "\n"
-    write_report(text, records, head, arguments.tables)
+    write_report(text, [*records, *differences], head, arguments.tables)
     print(text)
 
 

@@ -41,17 +41,23 @@ def measured_pictures(arguments: argparse.Namespace, cases: Sequence[Case], adap
         sys.exit()
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen([sys.executable, *sys.argv, "--worker", str(number)], env=environment)
-        for number in range(arguments.workers)
-    ]
-    if any([worker.wait() for worker in workers]):
-        sys.exit("A worker failed.")
+    wanted = {(case.name, image) for case in cases for image in range(arguments.images)}
+    if any(wanted - _kept(folder).keys() for folder in folders):
+        _supervise(arguments.workers)
     found = [_kept(folder) for folder in folders]
     return [
         {case.name: [rows[case.name, image] for image in range(arguments.images)] for case in cases} for rows in found
     ]
+
+
+def _supervise(count: int) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen([sys.executable, *sys.argv, "--worker", str(number)], env=environment)
+        for number in range(count)
+    ]
+    if any([worker.wait() for worker in workers]):
+        sys.exit("A worker failed.")
 
 
 def _kept(folder: Path) -> dict[tuple[str, int], dict]:

@@ -83,19 +83,24 @@ def rates(cases: Sequence[Case], rows: Mapping[str, Sequence[dict]]) -> tuple[li
     return table(["case", "n", *MEASURES], lines), records
 
 
-def pairs(rows: Mapping[str, Sequence[dict]], compared: Sequence[tuple[str, str]]) -> list[str]:
-    """The table of paired differences of the cases that there are; blending of the pictures that have the shapes in
-    both."""
-    lines = []
+def pairs(rows: Mapping[str, Sequence[dict]], compared: Sequence[tuple[str, str]]) -> tuple[list[str], list[dict]]:
+    """The table of paired differences of the cases that there are as lines, and its records. A measure counts where
+    both pictures have it: blending where the shapes are there."""
+    lines, records = [], []
     for case, other in compared:
         if case in rows and other in rows:
             both = [(values_of(a), values_of(b)) for a, b in zip(rows[case], rows[other], strict=True)]
-            cells = []
-            for name in ("identity", "both", "blending"):
+            cells, record = [], {"case": case, "less": other}
+            for name in MEASURES:
                 differences = [a[name] - b[name] for a, b in both if name in a and name in b]
-                cells.append(f"{with_error(*mean(differences), sign='+')} (n = {len(differences)})")
+                difference, error = mean(differences)
+                cells.append(
+                    f"{with_error(difference, error, sign='+')} (n = {len(differences)})" if differences else ""
+                )
+                record |= {name: difference, f"{name}_error": error, f"{name}_n": len(differences)}
             lines.append([case, other, *cells])
-    return table(["case", "less", "identity", "both", "blending"], lines) if lines else []
+            records.append(record)
+    return (table(["case", "less", *MEASURES], lines) if lines else []), records
 
 
 def by_fill(cases: Sequence[Case], rows: Mapping[str, Sequence[dict]], fills: Sequence[Sequence[str]]) -> list[str]:

@@ -47,7 +47,7 @@ def main() -> None:
     [rows] = measured_pictures(arguments, cases, [ADAPTER])
     head = about([ADAPTER])
     table, records = rates(cases, rows)
-    compared = pairs(rows, COMPARED)
+    compared, differences = pairs(rows, COMPARED)
     lines = ["# Subjects", "", *(line for each in head for line in (each, "")), *table]
     if compared:
         lines += ["", "Paired differences, picture by picture:", "", *compared]
@@ -60,7 +60,7 @@ def main() -> None:
         lines += ["", f"![Identity and adherence by delay, and samples]({stem.name}-delay.png)"]
         lines += ["", f"![Two subjects: references and pictures]({stem.name}-two.png)"]
     text = "\n".join(lines) + "\n"
-    write_report(text, records, head, arguments.tables)
+    write_report(text, [*records, *differences], head, arguments.tables)
     print(text)
 
 

@@ -89,19 +89,13 @@ def test_verdicts(claims, claim, sign, difference, error, verdict):
     assert claims.Finding(replace(claim, sign=sign), 480, 0.5, 0.5, difference, error).verdict == verdict
 
 
-def test_a_finding_in_a_table_is_not_paired(benchmark, claims, claim, tmp_path, monkeypatch):
-    table = {
-        "rows": [
-            {"case": name, "n": 20, "identity": value, "identity_error": 0.03}
-            for name, value in (("a", 0.2), ("b", 0.6))
-        ]
-    }
-    (tmp_path / "of_subjects.json").write_text(json.dumps(table))
+def test_a_finding_in_a_table_of_subjects(benchmark, claims, claim, tmp_path, monkeypatch):
+    cases = [{"case": name, "n": 20, "identity": mean} for name, mean in (("a", 0.2), ("b", 0.6))]
+    paired = {"case": "b", "less": "a", "identity": 0.4, "identity_error": 0.03, "identity_n": 19}
+    (tmp_path / "of_subjects.json").write_text(json.dumps({"rows": [paired, *cases]}))
     monkeypatch.setattr(benchmark("host"), "RESULTS", tmp_path)
     asked = replace(claim, prompt_set="of_subjects", measure="identity", workflow="b", against="a")
-    found = claims.find_in_table(asked)
-    assert found.difference == pytest.approx(0.4) and found.error == pytest.approx(0.03 * 2**0.5)
-    assert found.verdict == "agrees"
+    assert claims.find_in_table(asked) == claims.Finding(asked, 19, 0.2, 0.6, 0.4, 0.03)
 
 
 @pytest.mark.slow

@@ -32,9 +32,11 @@ def test_paired_differences_of_subjects(benchmark):
     report, compared = benchmark("subject_report"), benchmark("subject_cases").COMPARED
     plain = [{"identity": [True, True], "blending": [0.5]}, {"identity": [False, True], "blending": [0.25]}]
     confined = [{"identity": [True, False], "blending": []}, {"identity": [False, False], "blending": [0.25]}]
-    lines = report.pairs({"two subjects": plain, "two, localised by attention": confined}, compared)
-    cells = "-0.500 ± 0.000 (n = 2) | -0.500 ± 0.500 (n = 2) |  (n = 1)"
+    lines, (record,) = report.pairs({"two subjects": plain, "two, localised by attention": confined}, compared)
+    cells = "-0.500 ± 0.000 (n = 2) | -0.500 ± 0.500 (n = 2) |  (n = 1) | "
     assert lines[2:] == [f"| two, localised by attention | two subjects | {cells} |"]
+    assert (record["case"], record["less"]) == ("two, localised by attention", "two subjects")
+    assert (record["both"], record["both_error"], record["both_n"]) == (-0.5, 0.5, 2)
 
 
 def test_identity_by_fill(benchmark):
@@ -70,7 +72,7 @@ def test_chart_of_delays_shows_every_picture(benchmark, tmp_path):
 @pytest.mark.slow
 def test_subjects_for_real(tmp_path):
     """Two pictures each: an adapter is measured, one in another folder too, and kept pictures are not made again."""
-    cases = ["one subject", "two subjects", "two, localised by attention"]
+    cases = ["one subject", "two, localised by attention"]
     command = [sys.executable, BENCHMARKS / "subjects.py", "--images", "2", "--workers", "1", "--cases", *cases]
     options = ["--kept", tmp_path / "kept", "--tables", tmp_path / "subjects"]
     for _ in range(2):
@@ -78,7 +80,7 @@ def test_subjects_for_real(tmp_path):
         rows = json.loads((tmp_path / "subjects.json").read_text())["rows"]
         assert [(row["case"], row["n"]) for row in rows] == [(case, 2) for case in cases]
         kept = [line for path in tmp_path.glob("kept/*/*.jsonl") for line in path.read_text().splitlines()]
-        assert len(kept) == 6
+        assert len(kept) == 4
     weights = load_file(ROOT / "demo" / "subjects.safetensors")
     adapters = [tmp_path / name / f"{name}.safetensors" for name in ("with", "without")]
     for adapter in adapters:

@@ -28,13 +28,16 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="module", params=["pinned", "newest"])
-def each_frontend(request: pytest.FixtureRequest) -> Iterator[headless.Server]:
-    """A server with the frontend that its ComfyUI pins, and one with the frontend of newest_frontend.txt."""
-    if request.param == "pinned":
-        yield request.getfixturevalue("server")
-        return
+@pytest.fixture(scope="session")
+def newest() -> Iterator[headless.Server]:
+    """A server with the frontend of newest_frontend.txt."""
     if not NEWEST.is_dir():
         missing("The newest frontend is not there: dev.py test gets it.")
     with headless.Server(cpu=True, arguments=("--front-end-root", str(NEWEST))) as running:
         yield running
+
+
+@pytest.fixture(scope="module", params=["pinned", "newest"])
+def each_frontend(request: pytest.FixtureRequest) -> headless.Server:
+    """A server with the frontend that its ComfyUI pins, and one with the newest."""
+    return request.getfixturevalue("server" if request.param == "pinned" else "newest")
