@@ -14,7 +14,9 @@ SIZES = Sizes()
 
 @pytest.fixture(scope="module")
 def folder(comfy):
-    return comfy.base / "models" / "fastcomposer"
+    path = comfy.base / "models" / "fastcomposer"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 @pytest.fixture(scope="module")
