@@ -174,8 +174,7 @@ def test_every_way_to_move_a_word_is_written_sent_and_undone_in_one_step(
         assert page.complaints == []
 
 
-@RENDERERS
-@pytest.mark.parametrize("zoom", [0.5, 2])
+@pytest.mark.parametrize(("vue_nodes", "zoom"), [(False, 0.5), (True, 2)], ids=["canvas, small", "nodes 2.0, large"])
 def test_words_are_dragged_at_every_zoom_and_menus_stay_in_the_window(browser, server, vue_nodes: bool, zoom) -> None:
     with frontend(browser, server.url, **{"Comfy.VueNodes.Enabled": vue_nodes}) as page:
         chips = Chips(page, SAILOR)

@@ -183,8 +183,7 @@ def test_the_step_just_done_is_shown_where_it_is_asked_for(browser, server, vue_
         assert page.complaints == []
 
 
-@RENDERERS
-@pytest.mark.parametrize("palette", ["dark", "light"])
+@pytest.mark.parametrize(("vue_nodes", "palette"), [(False, "light"), (True, "dark")], ids=["canvas", "nodes 2.0"])
 def test_it_can_be_read_in_both_themes(browser, server, vue_nodes: bool, palette: str) -> None:
     name = attention_file.write(
         Path(server.base) / "output", "themes", attention_file.layered_maps(), attention_file.LABELS, [1, 1]
