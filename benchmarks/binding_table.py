@@ -99,9 +99,8 @@ def joined_records(one: dict, other: dict) -> dict:
         n, value, its_error = joined_means(*((each["n"], each[field], each[error]) for each in (one, other)))
         return {"n": n, field: value, error: its_error}
 
-    n = one["n"] + other["n"]
     shares = {
-        verdict: sum(each["n"] * each["verdicts"].get(verdict, 0.0) for each in (one, other)) / n
+        verdict: sum(each["n"] * each["verdicts"].get(verdict, 0.0) for each in (one, other)) / (one["n"] + other["n"])
         for verdict in one["verdicts"] | other["verdicts"]
     }
     record = one | with_error("rate", "standard_error") | {"verdicts": shares}

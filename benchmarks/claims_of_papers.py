@@ -153,4 +153,5 @@ SUBJECT_CLAIMS = (
     ),
 )
 """From the tables of subjects.py and subject_losses.py: ``prompt_set`` is the table, workflows are its cases. The first
-has four cases only (--cases "one subject" "one, text alone" "delay 0" "delay 0.8" --images 480)."""
+is made by subjects.py --images 480 --cases "one subject" "one, text alone" "delay 0" "delay 0.8"
+--tables benchmarks/results/claims-subjects."""
