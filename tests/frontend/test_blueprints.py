@@ -14,15 +14,17 @@ STRENGTH = """() => {
 }"""
 
 
-def added(page, words: str) -> None:
-    """Puts the first node that the search finds into an empty graph, as a user does."""
+def added(page, words: str, name: str) -> None:
+    """Puts the first node that the search finds, which is to be the named one, into an empty graph, as a user does."""
     page.load(EMPTY)
-    page.page.mouse.dblclick(800, 400)
-    page.page.wait_for_timeout(1000)
-    page.page.keyboard.type(words, delay=20)
-    page.page.wait_for_timeout(1500)
+    search = page.page.get_by_role("combobox", name="Add a node...")
+    while not search.is_visible():
+        page.page.mouse.dblclick(800, 400)
+        page.page.wait_for_timeout(1000)
+    search.press_sequentially(words, delay=20)
+    page.page.locator("[role=option]").first.get_by_text(name, exact=True).wait_for()
     page.page.keyboard.press("Enter")
-    page.page.wait_for_timeout(1500)
+    search.wait_for(state="hidden")
     page.page.mouse.click(800, 400)
     page.page.wait_for_function("app.rootGraph.nodes.length === 1")
 
@@ -30,7 +32,7 @@ def added(page, words: str) -> None:
 def test_it_is_found_by_the_problem_it_solves(browser, each_frontend) -> None:
     with frontend(browser, each_frontend.url) as page:
         for words, name in (("color bleed", BOUND), ("attribute binding", TWO_PASSES), ("bound sampler", BOUND)):
-            added(page, words)
+            added(page, words, name)
             [(title, node_id)] = page.page.evaluate(NODES)
             assert title == name
             page.page.evaluate(STRENGTH)

@@ -68,7 +68,7 @@ def test_a_run_shows_entities_and_score_on_the_nodes(browser, server, vue_nodes:
 def test_a_cached_run_fills_the_panels_of_a_reloaded_page(browser, server, vue_nodes: bool) -> None:
     graph, bind = prompt_alone("a yellow star and a blue heart")
     for _ in range(2):
-        with frontend(browser, server.url, **{"Comfy.VueNodes.Enabled": vue_nodes}) as page:
+        with frontend(browser, server.url, fresh=True, **{"Comfy.VueNodes.Enabled": vue_nodes}) as page:
             page.load(graph)
             assert page.run()["end"] == "execution_success"
             assert "star yellow" in page.panel(bind)
@@ -124,8 +124,9 @@ def test_the_panel_can_be_used_from_the_keyboard_and_fits_its_node(browser, serv
         page.run()
         panel = page.page.locator(".sb-panel")
         assert panel.get_attribute("aria-label")
-        panel.focus()
-        page.page.keyboard.press("End")
+        frame = panel.element_handle()
+        page.page.wait_for_function("panel => panel.scrollHeight > panel.clientHeight", arg=frame)
+        panel.press("End")
         page.page.wait_for_function("document.querySelector('.sb-panel').scrollTop > 0")
         panel.locator("summary").focus()
         page.page.keyboard.press("Enter")

@@ -134,7 +134,7 @@ def test_weights_and_steps_are_those_of_the_last_run_when_the_node_comes_from_th
             assert f"step 3 of 3, entities' words: {entity_end}" in told[-1]
         saved = page.workflow()
         assert page.complaints == []
-    with frontend(browser, server.url) as page:
+    with frontend(browser, server.url, fresh=True) as page:
         page.load(saved)
         assert page.run()["end"] == "execution_success"
         assert "from 0.8 to 1.2." in weights_of(page).locator("title").first.text_content(), "nothing had to run"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import requests
 from playwright.sync_api import Browser, Page, Playwright
@@ -25,6 +26,12 @@ SETTINGS = {
     "Comfy.ColorPalette": "dark",
     "Comfy.Locale": "en",
 }
+
+# What it draws is there with the second frame.
+LOAD = """async ([graph, name]) => {
+    await app.loadGraphData(graph, true, true, name);
+    for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+}"""
 
 RUN = """async () => {
     const api = app.api, ends = ["execution_success", "execution_error", "execution_interrupted"];
@@ -59,6 +66,18 @@ def launch(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=browser_path(), args=FLAGS)
 
 
+CLEAR = """async () => {
+    const { workflow } = app.extensionManager;
+    app.canvas.ds.reset();
+    await app.loadGraphData({ version: 0.4, nodes: [], links: [], groups: [], last_node_id: 0, last_link_id: 0 });
+    for (const open of [...workflow.openWorkflows])
+        if (open !== workflow.activeWorkflow) await workflow.closeWorkflow(open);
+}"""
+
+LEFT: WeakKeyDictionary[Browser, dict[tuple, Frontend]] = WeakKeyDictionary()
+"""By browser, and then by server and settings: pages that tests have left in order."""
+
+
 class Frontend:
     """One open page of the frontend. ``complaints`` are the console errors and exceptions that come from this pack."""
 
@@ -72,10 +91,16 @@ class Frontend:
         if kind in ("error", "warning") and any(file.name in text + url for file in WEB.rglob("*.js")):
             self.complaints.append(f"{kind}: {text} {url}")
 
+    def clear(self) -> None:
+        """Leaves the page as it was opened, but for what the user's profile remembers."""
+        self.page.keyboard.press("Escape")
+        self.page.mouse.move(0, 0)
+        self.page.evaluate(CLEAR)
+        self.complaints.clear()
+
     def load(self, workflow: dict, name: str = "test") -> None:
         """Opens a workflow as the user's Open command does."""
-        self.page.evaluate("([graph, name]) => app.loadGraphData(graph, true, true, name)", [workflow, name])
-        self.page.wait_for_timeout(300)
+        self.page.evaluate(LOAD, [workflow, name])
 
     def run(self) -> dict:
         """Queues the open workflow and waits for its end; ``end`` of the answer says which one it was."""
@@ -104,19 +129,43 @@ class Frontend:
 
 
 @contextmanager
-def frontend(browser: Browser, url: str, size: tuple[int, int] = (1600, 1000), **settings: Any) -> Iterator[Frontend]:
-    """The frontend of a server in a fresh browser profile; nothing outside the server can be reached from it."""
+def frontend(
+    browser: Browser, url: str, size: tuple[int, int] = (1600, 1000), *, fresh: bool = False, **settings: Any
+) -> Iterator[Frontend]:
+    """A page of a server's frontend, with nothing open in it; nothing outside the server can be reached from it.
+
+    It is one that an earlier test of this browser has left, with the same settings, unless it is to be ``fresh``: in a
+    profile of its own, where nothing was done before. A page in which something failed is given to nobody.
+    """
+    left = LEFT.setdefault(browser, {})
+    of = (url, tuple(sorted(settings.items())))
+    opened = None if fresh else left.pop(of, None)
+    if opened is None:
+        opened = open_page(browser, url, settings, size)
+    opened.page.set_viewport_size({"width": size[0], "height": size[1]})
+    try:
+        yield opened
+        opened.clear()
+    except BaseException:
+        opened.page.context.close()
+        raise
+    if of in left:
+        opened.page.context.close()
+    else:
+        left[of] = opened
+
+
+def open_page(browser: Browser, url: str, settings: dict[str, Any], size: tuple[int, int]) -> Frontend:
+    """A page of a server's frontend in a fresh browser profile."""
     requests.post(f"{url}/settings", json=SETTINGS | settings, timeout=10).raise_for_status()
     context = browser.new_context(viewport={"width": size[0], "height": size[1]})
     host = urlsplit(url).netloc
     context.route(lambda address: urlsplit(address).netloc != host, lambda route: route.abort())
     context.set_default_timeout(120_000)
-    try:
-        page = context.new_page()
-        opened = Frontend(page)
-        page.goto(url)
-        page.wait_for_function("window.app?.vueAppReady && window.app.rootGraph && window.app.isGraphReady !== false")
-        page.wait_for_selector("#graph-canvas")
-        yield opened
-    finally:
-        context.close()
+    opened = Frontend(context.new_page())
+    opened.page.goto(url)
+    opened.page.wait_for_function(
+        "window.app?.vueAppReady && window.app.rootGraph && window.app.isGraphReady !== false"
+    )
+    opened.page.wait_for_selector("#graph-canvas")
+    return opened
