@@ -107,7 +107,7 @@ class Studio:
         if adapter != ADAPTER:
             import folder_paths
 
-            folder_paths.add_model_folder_path(files.FOLDER, str(adapter.parent))
+            folder_paths.add_model_folder_path(files.FOLDER, str(adapter.parent), is_default=True)
         checkpoint = files.DEMO_NAME if adapter == ADAPTER else adapter.name
         adapted = host.run_node("SBLoadSubjectAdapter", checkpoint=checkpoint, model=self.model)
         self.adapter, self.adapted = adapted["SUBJECT_ADAPTER"], adapted["MODEL"]

@@ -30,7 +30,6 @@ def digests(comfyui: Path, folder: Path, seed: int, layouts: list[str]) -> dict:
 @pytest.mark.slow
 def test_hash_seeds(comfy, tmp_path):
     comfyui = Path(comfy.nodes.__file__).parent
-    first, *others = [digests(comfyui, tmp_path / str(seed), seed, ["sd1", "sdxl"]) for seed in (0, 1, 2)]
+    first, other = [digests(comfyui, tmp_path / str(seed), seed, ["sd1", "sdxl"]) for seed in (0, 1)]
     assert len({str(each) for each in first.values()}) > 20, "techniques give other pictures"
-    for other in others:
-        assert {name for name, found in other.items() if found != first[name]} == set()
+    assert {name for name, found in other.items() if found != first[name]} == set()
