@@ -54,16 +54,14 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
     After it, tests import ``comfy.*``, ``nodes``, ``folder_paths`` and ``execution`` as ComfyUI's own code does. What
     it has made is kept from the garbage collector, which ComfyUI calls at every loading of models while a test still
-    holds an older one: going through all of it would take much of the tests' time. Attention is PyTorch's, as on GPUs;
-    the servers of the tests have what ComfyUI takes on a CPU, and kernels have tests of their own.
+    holds an older one: going through all of it would take much of the tests' time.
     """
     base = tmp_path_factory.mktemp("comfyui")
     (base / "user").mkdir()
     folder = headless.comfyui_folder()
     sys.path.insert(0, str(folder))
-    options = ["--cpu", "--use-pytorch-cross-attention", "--disable-all-custom-nodes"]
-    places = ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
-    before, sys.argv = sys.argv, [str(folder / "main.py"), *options, *places]
+    arguments = ["--cpu", "--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
+    before, sys.argv = sys.argv, [str(folder / "main.py"), *arguments, "--disable-all-custom-nodes"]
     import comfy.options
 
     comfy.options.enable_args_parsing()

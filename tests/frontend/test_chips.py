@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Locator
 
 from browser import Frontend, frontend
-from pages import CONTRAST, RENDERERS, middle, node_of, prompt_alone, sent, values
+from pages import CONTRAST, EACH_ONCE, RENDERERS, middle, node_of, prompt_alone, sent, values
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +104,7 @@ class Chips:
         self.settle()
 
 
-@RENDERERS
+@pytest.mark.parametrize(("each_frontend", "vue_nodes"), EACH_ONCE, indirect=["each_frontend"])
 def test_every_way_to_move_a_word_is_written_sent_and_undone_in_one_step(
     browser, each_frontend, vue_nodes: bool
 ) -> None:

@@ -12,7 +12,7 @@ import torch
 import attention_file
 from attention_file import PEAKS
 from browser import frontend
-from pages import CONTRAST, INNER_PANEL, RENDERERS, node_of, short_run
+from pages import CONTRAST, EACH_ONCE, INNER_PANEL, RENDERERS, node_of, short_run
 from viewing import Viewing, shown_file
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ COPY = """id => {
 INTO_A_SUBGRAPH = "id => { app.rootGraph.convertToSubgraph(new Set([app.rootGraph.getNodeById(id)])); }"
 
 
-@pytest.fixture(params=[False, True], ids=["canvas", "nodes 2.0"])
+@pytest.fixture
 def viewing(browser, each_frontend, request) -> Iterator[Viewing]:
     """A viewer of 200 words in one picture; cat and dog come first."""
     maps = attention_file.layered_maps(latents=1)[0][:1, :, :2]
@@ -49,6 +49,7 @@ def viewing(browser, each_frontend, request) -> Iterator[Viewing]:
         assert page.complaints == []
 
 
+@pytest.mark.parametrize(("each_frontend", "viewing"), EACH_ONCE, indirect=True)
 def test_a_viewer_of_many_words_and_pictures_among_other_nodes(viewing: Viewing, each_frontend) -> None:
     base = Path(each_frontend.base)
     see_many_words(viewing)

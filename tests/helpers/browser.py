@@ -77,6 +77,9 @@ CLEAR = """async () => {
 LEFT: WeakKeyDictionary[Browser, dict[tuple, Frontend]] = WeakKeyDictionary()
 """By browser, and then by server and settings: pages that tests have left in order."""
 
+MOST_LEFT = 2
+"""Of a browser: one for each rendering. A page that waits takes a tenth of a core."""
+
 
 class Frontend:
     """One open page of the frontend. ``complaints`` are the console errors and exceptions that come from this pack."""
@@ -149,10 +152,9 @@ def frontend(
     except BaseException:
         opened.page.context.close()
         raise
-    if of in left:
-        opened.page.context.close()
-    else:
-        left[of] = opened
+    while of in left or len(left) >= MOST_LEFT:
+        left.pop(of if of in left else next(iter(left))).page.context.close()
+    left[of] = opened
 
 
 def open_page(browser: Browser, url: str, settings: dict[str, Any], size: tuple[int, int]) -> Frontend:

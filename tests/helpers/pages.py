@@ -11,6 +11,9 @@ import examples
 from browser import Frontend
 
 RENDERERS = pytest.mark.parametrize("vue_nodes", [False, True], ids=["canvas", "nodes 2.0"])
+EACH_ONCE = [("pinned", False), ("newest", True)]
+"""Of both frontends and both renderings."""
+
 PAIR = "Bind a prompt"
 BYPASSED = 4
 INNER_PANEL = """() => app.rootGraph.nodes.find(node => node.subgraph).subgraph.nodes[0].widgets
