@@ -18,9 +18,11 @@ def added(page, words: str, name: str) -> None:
     """Puts the first node that the search finds, which is to be the named one, into an empty graph, as a user does."""
     page.load(EMPTY)
     search = page.page.get_by_role("combobox", name="Add a node...")
-    while not search.is_visible():
+    for _ in range(10):
         page.page.mouse.dblclick(800, 400)
         page.page.wait_for_timeout(1000)
+        if search.is_visible():
+            break
     search.press_sequentially(words, delay=20)
     page.page.locator("[role=option]").first.get_by_text(name, exact=True).wait_for()
     page.page.keyboard.press("Enter")
