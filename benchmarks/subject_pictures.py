@@ -107,6 +107,7 @@ class Studio:
         if adapter != ADAPTER:
             import folder_paths
 
+            # The first folder: another adapter's may have a file of the same name.
             folder_paths.add_model_folder_path(files.FOLDER, str(adapter.parent), is_default=True)
         checkpoint = files.DEMO_NAME if adapter == ADAPTER else adapter.name
         adapted = host.run_node("SBLoadSubjectAdapter", checkpoint=checkpoint, model=self.model)
