@@ -56,16 +56,6 @@ CHOOSE = """([id, name, value]) => {
     widget.callback?.(value);
 }"""
 
-
-def browser_path() -> str | None:
-    """The Chromium-like browser of this machine."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-def launch(playwright: Playwright) -> Browser:
-    return playwright.chromium.launch(executable_path=browser_path(), args=FLAGS)
-
-
 CLEAR = """async () => {
     const { workflow } = app.extensionManager;
     app.canvas.ds.reset();
@@ -79,6 +69,15 @@ LEFT: WeakKeyDictionary[Browser, dict[tuple, Frontend]] = WeakKeyDictionary()
 
 MOST_LEFT = 2
 """Of a browser: one for each rendering. A page that waits takes a tenth of a core."""
+
+
+def browser_path() -> str | None:
+    """The Chromium-like browser of this machine."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def launch(playwright: Playwright) -> Browser:
+    return playwright.chromium.launch(executable_path=browser_path(), args=FLAGS)
 
 
 class Frontend:
